@@ -1,0 +1,1 @@
+"""The policy language: facts in, decision out. Pure, but for :mod:`kaifu.policies.load`."""

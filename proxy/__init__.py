@@ -1,0 +1,1 @@
+"""Everything on the mail path: octets, protocols, the ledger, the command line."""

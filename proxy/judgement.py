@@ -1,0 +1,77 @@
+"""Judgement: what a host must do with one message, as data. Made by :mod:`kaifu.proxy.transit`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from kaifu.policies.decision import Decision
+from kaifu.policies.facts import Direction
+
+from .edits import HeaderEdit
+from .envelope import Recipient
+from .ledger import Record, RecordedRecipient
+
+
+class Action(StrEnum):
+    """What happens to the message for one recipient."""
+
+    FORWARD = "forward"
+    WITHHOLD = "withhold"
+    REJECT = "reject"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The judgement for one recipient.
+
+    ``decision`` is what the policy wanted, ``action``, ``edits`` and ``notify`` what is done (in observe mode
+    these say: nothing). ``notify``: the NOTIFY keywords to send, only meaningful when ``notify_changed``;
+    otherwise the parameters go on as received. ``recorded`` is None when the ledger gets no row.
+    """
+
+    recipient: Recipient
+    direction: Direction
+    decision: Decision
+    action: Action
+    reason: str
+    edits: tuple[HeaderEdit, ...] = ()
+    notify: frozenset[str] = frozenset()
+    notify_changed: bool = False
+    recorded: RecordedRecipient | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One transaction with the next hop: these recipients get the message with these edits."""
+
+    verdicts: tuple[Verdict, ...]
+    edits: tuple[HeaderEdit, ...]
+
+    @property
+    def envelope_changed(self) -> bool:
+        """True when a RCPT must be given anew with another NOTIFY."""
+        return any(v.notify_changed for v in self.verdicts)
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """The whole answer for one message.
+
+    ``verdicts`` in the order of RCPT. ``deliveries``: as few transactions as there are outcomes, empty when all
+    is withheld or rejected. ``rejection``: the text of a 550 5.7.1 when every recipient is rejected. ``record``: what
+    the ledger must hold before the final dot, None when nothing. ``counts``: messages that leave no row, by
+    direction and kind. ``mint``: some edit inserts a Message-ID whose value the ledger mints
+    (:func:`kaifu.proxy.transit.with_message_id`).
+    """
+
+    verdicts: tuple[Verdict, ...]
+    deliveries: tuple[Delivery, ...]
+    rejection: str | None
+    record: Record | None
+    counts: tuple[tuple[Direction, str], ...] = ()
+    mint: bool = False
+
+    @property
+    def withheld(self) -> tuple[Verdict, ...]:
+        return tuple(v for v in self.verdicts if v.action is Action.WITHHOLD)
