@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from .facts import Mailbox
+from kaifu.policies.facts import Mailbox
 
 
 class Request(StrEnum):
