@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Literal
 from zoneinfo import ZoneInfo
 
+from kaifu.policies.document import Problem
 from kaifu.policies.facts import Realm
 
 DEFAULT_CONFIG = Path("/etc/kaifu/kaifu.yaml")
@@ -131,3 +132,15 @@ def config_path(option: str | Path | None) -> Path:
     if option is not None:
         return Path(option)
     return Path(os.environ.get("KAIFU_CONFIG") or DEFAULT_CONFIG)
+
+
+def load_settings(path: Path) -> Settings:
+    """Read a settings file. Raises :class:`~kaifu.policies.document.ProblemsError` with all that is wrong with it."""
+    return read_settings(path)[0]
+
+
+def read_settings(path: Path) -> tuple[Settings, tuple[Problem, ...]]:
+    """:func:`load_settings`, with the warnings about what is allowed but hardly meant."""
+    from .settings_reader import read_file  # it imports the values above
+
+    return read_file(path)
