@@ -1,0 +1,63 @@
+# kaifu: every target does all its own set-up, and is quick when that is done already.
+#
+#   PYTHON=…   the Python to make the virtual environment with (3.11 or newer; default: the newest one found)
+#   VENV=…     where to (default: .venv)
+
+VENV ?= .venv
+PYTHON ?=
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PYTEST := $(BIN)/python -m pytest
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo run test test-long lint bench lock debian clean
+
+help: ## what can be made
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+demo: $(READY) ## simulated mail clients, the relay and a next hop on loopback; says what happened and why
+	@$(BIN)/kaifu demo
+
+run: $(READY) ## the relay with a default configuration, and how to send the first mail through it
+	@BIN="$(BIN)" .ci/try-relay
+
+test: $(READY) debian ## all tests, with fixed seeds and reduced counts
+	@$(PYTEST) -q $(TESTS)
+
+test-long: $(READY) debian ## all tests with the full counts: kill loops, fuzzing, benchmarks that must hold
+	@KAIFU_LONG=1 $(PYTEST) -q -o timeout=3600 $(TESTS)
+
+lint: $(READY) ## style, types, import contracts
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet . || { echo "run: $(BIN)/ruff format ."; exit 1; }
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+
+bench: $(READY) debian ## kaifu, Postfix and a bare sink side by side
+	@$(BIN)/python tests/bench/relay.py
+
+lock: $(READY) ## choose the versions in requirements.lock anew, from pyproject.toml (needs the network)
+	@$(BIN)/python -m pip install --quiet uv
+	@UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
+	    --upgrade --generate-hashes --no-emit-index-url --group dev -o requirements.lock pyproject.toml
+
+setup: $(READY) debian
+
+$(READY): requirements.lock pyproject.toml
+	@set -e; if ! $(BIN)/python -c 'import pip' 2>/dev/null; then \
+	    python=$$(PYTHON="$(PYTHON)" .ci/find-python); \
+	    echo "kaifu: making $(VENV) with $$python"; \
+	    "$$python" -m venv --clear "$(VENV)"; \
+	fi
+	@echo "kaifu: installing the locked packages into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-index --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# Says what is missing when it may not install it; the tests that need it then skip.
+debian:
+	@.ci/debian || [ $$? -eq 1 ]
+
+clean: ## forget the virtual environment and everything that was built
+	@rm -rf "$(VENV)" build dist *.egg-info .run .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -prune -exec rm -rf {} +
