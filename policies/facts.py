@@ -14,9 +14,10 @@ from datetime import datetime
 from enum import StrEnum
 from functools import lru_cache
 from typing import Protocol
-from unicodedata import normalize
 
 import idna
+
+from kaifu.policies.text import fold, nfc
 
 
 class Direction(StrEnum):
@@ -53,6 +54,10 @@ class AskedBy(StrEnum):
     NOBODY = "nobody"
 
 
+# Longer than any address that RFC 5321 allows; such text comes from header fields and must not fill the caches.
+_CACHED = 600
+
+
 @lru_cache(maxsize=8192)
 def domain_key(domain: str) -> str:
     """A domain in the form in which domains are compared: A-labels, lower case, no trailing dot.
@@ -66,7 +71,7 @@ def domain_key(domain: str) -> str:
     try:
         return idna.encode(plain, uts46=True).decode("ascii").lower()
     except (idna.IDNAError, UnicodeError):
-        return normalize("NFC", plain)
+        return nfc(plain)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +87,14 @@ class Mailbox:
     @property
     def key(self) -> str:
         """The form in which people expect addresses to be compared: case and Unicode form do not count."""
+        if len(self.local_part) + len(self.domain) > _CACHED:
+            return mailbox_key.__wrapped__(self.local_part, self.domain)
         return mailbox_key(self.local_part, self.domain)
 
     @property
     def domain_key(self) -> str:
         """The domain as :func:`domain_key` gives it."""
-        return domain_key(self.domain)
+        return domain_key.__wrapped__(self.domain) if len(self.domain) > _CACHED else domain_key(self.domain)
 
     def __str__(self) -> str:
         local = self.local_part
@@ -99,7 +106,7 @@ class Mailbox:
 @lru_cache(maxsize=8192)
 def mailbox_key(local_part: str, domain: str) -> str:
     """``local@domain`` folded for comparison (see :attr:`Mailbox.key`)."""
-    local = normalize("NFC", normalize("NFC", local_part).casefold())
+    local = fold(local_part)
     return f"{local}@{domain_key(domain)}" if domain else local
 
 
