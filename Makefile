@@ -50,8 +50,8 @@ $(READY): requirements.lock pyproject.toml
 	    "$$python" -m venv --clear "$(VENV)"; \
 	fi
 	@echo "kaifu: installing the locked packages into $(VENV)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-index --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes --requirement requirements.lock
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-index --no-deps --no-build-isolation --editable .
 	@touch $@
 
 # Says what is missing when it may not install it; the tests that need it then skip.

@@ -72,16 +72,13 @@ def _is_ip(text: str) -> bool:
     return True
 
 
-def _split_address(text: str, lowest_port: int) -> tuple[str, int] | None:
-    """``host:port`` or ``[IPv6]:port``; None when it is neither."""
-    found = re.fullmatch(r"(?:\[([^\[\]]+)\]|([^:\[\]/\s]+)):([0-9]{1,5})", text)
-    if found is None or not lowest_port <= int(found[3]) <= 65535:
-        return None
-    if found[1] is not None:
-        return (found[1], int(found[3])) if _is_ip(found[1]) and ":" in found[1] else None
-    host = domain_key(found[2])
-    numbers = re.fullmatch(r"[0-9.]+", host) is not None
-    return (host, int(found[3])) if (_is_ip(host) if numbers else _is_domain(host)) else None
+def _host(text: str) -> str | None:
+    """The host of ``host:port``: a name in A-labels, an IPv4 address, or what stands in ``[IPv6]``."""
+    if text.startswith("[") and text.endswith("]"):
+        return text[1:-1] if ":" in text and _is_ip(text[1:-1]) else None
+    if re.fullmatch("[0-9.]+", text):
+        return text if _is_ip(text) else None
+    return domain_key(text) if _is_domain(text) else None
 
 
 class _Reader:
@@ -106,7 +103,7 @@ class _Reader:
     def settings(self, root: Node) -> Settings | None:
         found = self.section(
             root,
-            "the settings",
+            "the file",
             {
                 "realm": self.realm,
                 "policy": lambda node: self.file(node, "policy"),
@@ -209,11 +206,10 @@ class _Reader:
             return None
         self.certificate = "certificate" in found
         if "key" in found and not self.certificate:
-            self.check.error(node, f"{what} has a key without a certificate")
-        if found.get("next_hop") not in ("verify", "implicit") and found.keys() & {"ca", "next_hop_name"}:
-            self.check.error(
-                node, f"{what}: ca and next_hop_name need next_hop: verify or implicit; else nothing looks"
-            )
+            self.check.error(node, f"{what} has a key, but no certificate")
+        if found.keys() & {"ca", "next_hop_name"} and found.get("next_hop") not in ("verify", "implicit"):
+            message = "ca and next_hop_name need next_hop: verify or implicit; else no certificate is looked at"
+            self.check.error(node, f"{what}: {message}")
         return Tls(**found)
 
     def listeners(self, node: Node) -> tuple[Listener, ...] | None:
@@ -263,18 +259,19 @@ class _Reader:
         text = self.check.as_str(node, what)
         if text is None:
             return None
-        address = _split_address(text, lowest_port)
-        if address is None:
-            hint = None
-            host, _, port = text.rpartition(":")
-            if ":" in host and _is_ip(host) and port.isdigit():
-                hint = f"[{host}]:{port}"
-            elif text.isdigit():
-                hint = f"127.0.0.1:{text}"
-            elif host in ("", "*"):
-                hint = f"0.0.0.0:{port}"
-            self.check.error(node, f'{what} must be HOST:PORT ([::1]:PORT for IPv6), not "{text}"', hint)
-        return address
+        host, _, port = text.rpartition(":")
+        if not re.fullmatch("[0-9]{1,9}", port):
+            self.check.error(node, f'{what} must be HOST:PORT, not "{text}"', f"{text}:25" if _host(text) else None)
+        elif not lowest_port <= int(port) <= 65535:
+            self.check.error(node, f"{what}: a port is a number from {lowest_port} to 65535, not {port}")
+        elif (name := _host(host)) is not None:
+            return name, int(port)
+        elif _is_ip(host):
+            self.check.error(node, f"{what}: an IPv6 address stands in brackets", f"[{host}]:{port}")
+        else:
+            hint = f"0.0.0.0:{port}" if host == "*" else f"127.0.0.1:{port}" if host == "" else None
+            self.check.error(node, f'{what}: "{host}" is neither an IP address nor a host name', hint)
+        return None
 
     def next_hop(self, node: Node) -> tuple[str, int] | None:
         return self.address(node, "relay.next_hop", 1)
