@@ -1,0 +1,74 @@
+"""AUTH passed through to the next hop (RFC 4954): we carry the exchange and keep nothing of it.
+
+The next hop's connection on which the client authenticated belongs to that client's session from then on and is never used
+for another. Mechanisms that bind to the TLS channel, or to the client's certificate, cannot be carried and are not offered.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from . import replies
+from .nexthop import Answer, Capabilities, NextHop
+from .replies import ReplyError
+from .wire import LineTooLong
+
+if TYPE_CHECKING:
+    from .session import Session
+
+MAX_STEPS = 20
+
+
+def offered_mechanisms(capabilities: Capabilities) -> list[str]:
+    """The next hop's mechanisms that can be passed through."""
+    return [m for m in capabilities.words("AUTH") if not m.endswith("-PLUS") and m != "EXTERNAL"]
+
+
+class Authentication:
+    """One AUTH command with its challenges."""
+
+    def __init__(self, session: Session, limit: int) -> None:
+        self._session = session
+        self._limit = limit
+
+    async def run(self, line: bytes) -> None:
+        """Carry the exchange to its end. Raises :class:`ReplyError`; after 235 the session is authenticated."""
+        session = self._session
+        mechanism = line.split()[1].decode("ascii", "replace").upper() if len(line.split()) > 1 else ""
+        if not mechanism:
+            raise ReplyError(replies.SYNTAX.saying("Syntax: AUTH mechanism"))
+        connection = await self._connection()
+        if mechanism not in offered_mechanisms(connection.capabilities):
+            raise ReplyError(replies.Reply(504, "5.5.4", "Unrecognized authentication type"))
+        answer = await self._exchange(connection, line)
+        session.wire.write(answer.octets)
+        if answer.code == 235:
+            session.authenticated = True
+            session.relay.log("authenticated", client=session.address, mechanism=mechanism)
+        elif answer.code == 421:
+            raise ReplyError(replies.NO_NEXT_HOP, "the next hop ended the session during AUTH", close=True)
+
+    async def _connection(self) -> NextHop:
+        """A connection of this session's own, protected like the client's."""
+        session = self._session
+        if session.private is None:
+            connection = await session.relay.pool.acquire()
+            connection.private = True
+            session.private = connection
+        if session.private.tls is None and not session.relay.pool.on_loopback:
+            raise ReplyError(replies.AUTH_NEEDS_TLS)
+        return session.private
+
+    async def _exchange(self, connection: NextHop, line: bytes) -> Answer:
+        wire, timeouts = self._session.wire, self._session.relay.relay_settings.timeouts
+        answer = await connection.command(line)
+        for _ in range(MAX_STEPS):
+            if answer.code != 334:
+                return answer
+            wire.write(answer.octets)
+            try:
+                line = await wire.line(self._limit, timeouts.command)
+            except LineTooLong:
+                line = b"*"
+            answer = await connection.command(line)
+        raise connection.failed(replies.NEXT_HOP_CONFUSED, "AUTH does not come to an end")

@@ -1,0 +1,203 @@
+"""``kaifu relay``: check the configuration, bind, drop into as many processes as ``workers`` says, serve, stop on SIGTERM.
+
+It refuses to start (exit 2, every reason on standard error) unless settings, policy, certificates, ledger and listening
+addresses are all in order. A worker that dies is replaced; SIGTERM and SIGINT stop gracefully.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import ssl
+import sys
+import time
+
+import click
+
+from kaifu.policies.document import ProblemsError
+
+from .journal import Journal
+from .ledger import LedgerError
+from .ledger_open import open_ledger
+from .nexthop import Contexts
+from .policyfile import PolicyFile
+from .relay import Relay
+from .servicemanager import notify, watchdog_seconds
+from .settings import RelaySettings, Settings, config_path, load_settings
+
+
+class CannotStart(Exception):
+    """A reason not to start, in words for the person who typed the command."""
+
+
+@click.command()
+@click.option("--config", type=click.Path(), help="Settings file; else $KAIFU_CONFIG, else /etc/kaifu/kaifu.yaml.")
+def relay(config: str | None) -> None:
+    """Run the SMTP relay in front of the next hop."""
+    try:
+        settings = load_settings(config_path(config))
+        if settings.relay is None:
+            raise CannotStart(
+                f"{settings.file}: there is no relay: section; see the settings reference in proxy/README.md"
+            )
+        run(settings, settings.relay)
+    except ProblemsError as error:
+        for problem in error.problems:
+            click.echo(str(problem), err=True)
+        sys.exit(2)
+    except (CannotStart, LedgerError) as error:
+        click.echo(str(error), err=True)
+        sys.exit(2)
+
+
+def run(settings: Settings, relay_settings: RelaySettings) -> None:
+    """Serve until told to stop. Raises :class:`CannotStart`, LedgerError or ProblemsError before anything listens."""
+    log = Journal()
+    PolicyFile(settings.policy, log)
+    _contexts(relay_settings)
+    asyncio.run(_check_ledger(settings))
+    sockets = [_bind(listener.host, listener.port) for listener in relay_settings.listen]
+    _announce(log, settings, relay_settings, sockets)
+    if relay_settings.workers == 1:
+        _run_loop(settings, relay_settings, sockets)
+    else:
+        _Supervisor(settings, relay_settings, sockets, log).run()
+
+
+def _announce(log: Journal, settings: Settings, relay_settings: RelaySettings, sockets: list[socket.socket]) -> None:
+    listening = " ".join(f"listen={_name(bound)}" for bound in sockets)
+    host, port = relay_settings.next_hop
+    log(
+        f"ready {listening}",
+        next_hop=f"{host}:{port}",
+        policy=settings.policy,
+        ledger=settings.ledger,
+        workers=relay_settings.workers,
+        pid=os.getpid(),
+    )
+
+
+def _name(bound: socket.socket) -> str:
+    host, port = bound.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _contexts(relay_settings: RelaySettings) -> Contexts:
+    try:
+        return Contexts(relay_settings)
+    except (OSError, ssl.SSLError) as error:
+        raise CannotStart(f"TLS: the certificate, key or ca file does not load: {error}") from None
+
+
+async def _check_ledger(settings: Settings) -> None:
+    ledger = open_ledger(settings.ledger)
+    try:
+        await ledger.check()
+    finally:
+        await ledger.close()
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        info = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        bound = socket.socket(info[0], info[1])
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(info[4])
+        bound.listen(1024)
+    except OSError as error:
+        raise CannotStart(f"relay.listen {host}:{port}: {error.strerror or error}") from None
+    bound.setblocking(False)
+    return bound
+
+
+def _run_loop(settings: Settings, relay_settings: RelaySettings, sockets: list[socket.socket]) -> None:
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(_serve(settings, relay_settings, sockets))
+        return
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(settings, relay_settings, sockets))
+
+
+async def _serve(settings: Settings, relay_settings: RelaySettings, sockets: list[socket.socket]) -> None:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    log = Journal()
+    relay_process = Relay(
+        settings,
+        relay_settings,
+        PolicyFile(settings.policy, log),
+        open_ledger(settings.ledger),
+        Contexts(relay_settings),
+    )
+    notify("READY=1")
+    watch = loop.create_task(_watchdog())
+    try:
+        await relay_process.serve(sockets, stop)
+    finally:
+        watch.cancel()
+        notify("STOPPING=1")
+
+
+async def _watchdog() -> None:
+    seconds = watchdog_seconds()
+    while seconds:
+        notify("WATCHDOG=1")
+        await asyncio.sleep(seconds)
+
+
+class _Supervisor:
+    """Keeps ``workers`` processes on the same sockets."""
+
+    def __init__(
+        self, settings: Settings, relay_settings: RelaySettings, sockets: list[socket.socket], log: Journal
+    ) -> None:
+        self._settings = settings
+        self._relay_settings = relay_settings
+        self._sockets = sockets
+        self._log = log
+        self._workers: set[int] = set()
+        self._stopping = False
+
+    def run(self) -> None:
+        """Start the workers, replace those that die, pass the stop signal on and wait for them."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_stop)
+        for _ in range(self._relay_settings.workers):
+            self._start()
+        while self._workers:
+            pid, status = os.wait()
+            self._workers.discard(pid)
+            if not self._stopping:
+                self._log("worker-died", pid=pid, status=os.waitstatus_to_exitcode(status))
+                time.sleep(1)
+                self._start()
+
+    def _on_stop(self, number: int, frame: object) -> None:
+        self._stopping = True
+        for pid in self._workers:
+            os.kill(pid, signal.SIGTERM)
+
+    def _start(self) -> None:
+        if self._stopping:
+            return
+        pid = os.fork()
+        if pid:
+            self._workers.add(pid)
+            return
+        status = 1
+        try:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, signal.SIG_DFL)
+            _run_loop(self._settings, self._relay_settings, self._sockets)
+            status = 0
+        except Exception as error:  # the parent starts another; a traceback would say less than this line
+            self._log("worker-failed", error=f"{type(error).__name__}: {error}")
+        finally:
+            os._exit(status)

@@ -1,0 +1,191 @@
+"""A message on its way in: the header block first, then the body piece by piece, then drained or spooled.
+
+``Incoming`` reads from the client's wire; ``Spool`` keeps a body that has to be sent more than once (several outcomes)
+or looked at whole before it is sent (its size or digest decides). A spool lies in memory while it is small, then in an
+unlinked temporary file, within the disk that the relay may use; nothing of it outlives the session.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Protocol
+
+from . import replies
+from .datastream import BareLineEnd, DataStream
+from .message import find_header_end
+from .replies import ReplyError
+from .wire import PeerGone, PeerSilent, Wire
+
+MAX_HEADER = 1 << 20
+IN_MEMORY = 128 * 1024
+CHUNK = 64 * 1024
+
+
+class ClientGone(Exception):
+    """The client went away before its message was complete."""
+
+
+class Source(Protocol):
+    """A body in stuffed form, without the final dot."""
+
+    def pieces(self) -> AsyncIterator[bytes]:
+        """The octets from the start, or from where the last reader stopped."""
+        ...
+
+
+class Incoming:
+    """One message as the client sends it. ``done``: the final dot has arrived and everything has been handed out."""
+
+    def __init__(self, wire: Wire, start_seconds: float, block_seconds: float) -> None:
+        self._wire = wire
+        self._seconds = start_seconds
+        self._block_seconds = block_seconds
+        self._stream = DataStream()
+        self._pending = b""
+
+    @property
+    def arrived(self) -> bool:
+        """The final dot has been seen, whatever has been handed out."""
+        return self._stream.done
+
+    async def next(self) -> bytes | None:
+        """The next octets of the message, None at its end.
+
+        Raises :class:`ClientGone`, and a closing :class:`ReplyError`: 421 for a silent client, 521 for a bare CR or LF.
+        """
+        if self._pending:
+            piece, self._pending = self._pending, b""
+            return piece
+        while not self._stream.done:
+            try:
+                chunk = await self._wire.some(self._seconds)
+            except PeerGone:
+                raise ClientGone from None
+            except PeerSilent:
+                raise ReplyError(replies.IDLE, "the client fell silent within its message", close=True) from None
+            self._seconds = self._block_seconds
+            try:
+                piece = self._stream.feed(chunk)
+            except BareLineEnd:
+                raise ReplyError(replies.BARE_LINE_END, "bare CR or LF in the message", close=True) from None
+            if self._stream.rest:
+                self._wire.unread(self._stream.rest)
+                self._stream.rest = b""
+            if piece:
+                return piece
+        return None
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        while (piece := await self.next()) is not None:
+            yield piece
+
+    async def header(self) -> bytes:
+        """The header block in stuffed form, up to and including its empty line if there is one.
+
+        Raises :class:`ReplyError` 552 past 1 MiB (the rest of the message has then been read).
+        """
+        taken = b""
+        while True:
+            piece = await self.next()
+            if piece is None:
+                if len(taken) > MAX_HEADER:
+                    raise ReplyError(replies.HEADER_TOO_LARGE)
+                return taken
+            searched = len(taken)
+            taken = taken + piece if taken else piece
+            end = find_header_end(taken, searched)
+            if 0 <= end <= MAX_HEADER:
+                self._pending = taken[end:]
+                return taken[:end]
+            if len(taken) > MAX_HEADER:
+                await self.drain()
+                raise ReplyError(replies.HEADER_TOO_LARGE)
+
+    async def hold(self, limit: int) -> tuple[bytes, bool]:
+        """The first octets of the body, at least ``limit`` unless it is shorter, and whether that is all of it.
+
+        They are still to be sent: the next reader gets them again.
+        """
+        held: list[bytes] = []
+        length = 0
+        while length < limit:
+            piece = await self.next()
+            if piece is None:
+                break
+            held.append(piece)
+            length += len(piece)
+        self._pending = b"".join(held)
+        return self._pending[:limit], self._stream.done and length <= limit
+
+    async def drain(self) -> None:
+        """Read to the final dot and forget it. Raises as :meth:`next`."""
+        while await self.next() is not None:
+            pass
+
+
+async def drain_briefly(wire: Wire, seconds: float) -> None:
+    """Take what a client still sends after it was told 521, so that the reply reaches it instead of a reset."""
+    deadline = wire.now() + seconds
+    try:
+        while (left := deadline - wire.now()) > 0:
+            await wire.some(left)
+    except (PeerGone, PeerSilent):
+        pass
+
+
+class Disk:
+    """The temporary disk that all sessions of a process may use together."""
+
+    def __init__(self, limit: int, directory: Path | None) -> None:
+        self.limit = limit
+        self.directory = directory
+        self.used = 0
+
+
+class Spool:
+    """A whole body, kept while its message is dealt with. ``digest``: SHA-256 of the body as received."""
+
+    def __init__(self, disk: Disk) -> None:
+        self._disk = disk
+        self._file = tempfile.SpooledTemporaryFile(  # noqa: SIM115 - closed by close()
+            max_size=IN_MEMORY, dir=str(disk.directory) if disk.directory else None, prefix="kaifu-"
+        )
+        self._hash = hashlib.sha256()
+        self.size = 0
+
+    async def fill(self, incoming: Incoming) -> None:
+        """Take the whole body. Raises :class:`ReplyError` 452 when there is no room (the body has then been read)."""
+        while (piece := await incoming.next()) is not None:
+            if self._disk.used + len(piece) > self._disk.limit:
+                await incoming.drain()
+                raise ReplyError(replies.NO_SPACE, "temporary_disk is used up")
+            try:
+                self._file.write(piece)
+            except OSError as error:
+                await incoming.drain()
+                raise ReplyError(replies.NO_SPACE, f"temporary file: {error.strerror}") from None
+            self._disk.used += len(piece)
+            self.size += len(piece)
+            self._hash.update(piece)
+
+    @property
+    def digest(self) -> bytes:
+        return self._hash.digest()
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        for piece in self._read():
+            yield piece
+
+    def _read(self) -> Iterator[bytes]:
+        self._file.seek(0)
+        while piece := self._file.read(CHUNK):
+            yield piece
+
+    def close(self) -> None:
+        """Give the room back."""
+        self._disk.used -= self.size
+        self.size = 0
+        self._file.close()

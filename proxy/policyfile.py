@@ -1,0 +1,54 @@
+"""The policy in force: loaded from its file, and again when the file changes.
+
+A new policy is built fully, then swapped with one assignment; messages under way keep the one they began with. On any
+error the old one stays in force, and every error is logged. A deleted file changes nothing but the log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from kaifu.policies.load import load_file
+from kaifu.policies.rules import Policy
+
+from kaifu.policies.document import ProblemsError
+
+_Stamp = tuple[int, int, int] | None
+
+
+class PolicyFile:
+    """``current`` is the policy in force; ``problem`` says in a line why the file on disk is not, else None.
+
+    The constructor raises :class:`ProblemsError` (which covers an unreadable file): without a policy nothing starts.
+    """
+
+    def __init__(self, path: Path, log: Callable[..., None]) -> None:
+        self._path = path
+        self._log = log
+        self._stamp = self._look()
+        self.current: Policy = load_file(path)
+        self.problem: str | None = None
+
+    def poll(self) -> None:
+        """Take the file again if it has changed. Called about once a second."""
+        stamp = self._look()
+        if stamp == self._stamp:
+            return
+        self._stamp = stamp
+        try:
+            self.current = load_file(self._path)
+        except ProblemsError as error:
+            self.problem = str(error.problems[0])
+            for problem in error.problems:
+                self._log("policy-rejected", problem=str(problem), in_force=self.current.digest)
+            return
+        self.problem = None
+        self._log("policy-loaded", file=str(self._path), digest=self.current.digest, rules=len(self.current.rules))
+
+    def _look(self) -> _Stamp:
+        try:
+            status = self._path.stat()
+        except OSError:
+            return None
+        return status.st_mtime_ns, status.st_size, status.st_ino

@@ -1,0 +1,187 @@
+"""The relay: listeners, sessions, and what they share (policy, ledger, next hop, limits, log).
+
+``serve`` runs one process of it on sockets that are already bound, until ``stop`` is called; ``kaifu relay`` starts it. It
+stops in this order: no new connections, idle sessions get 421, messages under way are finished, the ledger is closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import traceback
+from collections import Counter
+from collections.abc import Awaitable
+from ipaddress import ip_address
+
+from . import replies
+from .envelope import Envelope
+from .incoming import Disk
+from .journal import Journal
+from .ledger import Ledger, LedgerError
+from .nexthop import Answer, Contexts, Pool
+from .policyfile import PolicyFile
+from .replies import Reply
+from .session import ClientWire, Session
+from .settings import RelaySettings, Settings
+from .transfer import Transfer
+from .wire import Sweeper
+
+POLL_SECONDS = 1.0
+
+
+class Relay:
+    """One process of the relay. Made within a running event loop."""
+
+    def __init__(
+        self, settings: Settings, relay_settings: RelaySettings, policy: PolicyFile, ledger: Ledger, contexts: Contexts
+    ) -> None:
+        self.settings = settings
+        self.relay_settings = relay_settings
+        self.policy = policy
+        self.ledger = ledger
+        self.contexts = contexts
+        self.log = Journal()
+        self.sweeper = Sweeper(asyncio.get_running_loop())
+        self.pool = Pool(relay_settings, self.sweeper, contexts, self.log)
+        self.disk = Disk(relay_settings.limits.temporary_disk, relay_settings.temporary_directory)
+        self.stopping = False
+        self._sessions: set[Session] = set()
+        self._per_client: Counter[str] = Counter()
+        self._background: set[asyncio.Future[None]] = set()
+        self._all_gone = asyncio.Event()
+        self._ledger_problem: str | None = None
+        self._trusts: dict[str, bool] = {}
+
+    # what sessions ask for
+
+    def trusts(self, address: str) -> bool:
+        """Is the client in ``clients``? IPv4 clients of an IPv6 socket count by their IPv4 address."""
+        known = self._trusts.get(address)
+        if known is None:
+            ip = ip_address(address.partition("%")[0])
+            ip = getattr(ip, "ipv4_mapped", None) or ip
+            known = any(ip in network for network in self.relay_settings.clients if network.version == ip.version)
+            if len(self._trusts) > 10_000:
+                self._trusts.clear()
+            self._trusts[address] = known
+        return known
+
+    def enter(self, session: Session) -> Reply | None:
+        """Count a session in. A reply, when it must go away again."""
+        self._sessions.add(session)
+        self._per_client[session.address] += 1
+        limits = self.relay_settings.limits
+        if self.stopping:
+            return replies.STOPPING
+        if (
+            len(self._sessions) > limits.connections
+            or self._per_client[session.address] > limits.connections_per_client
+        ):
+            self.log("too-many-connections", client=session.address, connections=len(self._sessions))
+            return replies.TOO_MANY_CONNECTIONS
+        return None
+
+    def leave(self, session: Session) -> None:
+        """Count a session out."""
+        self._sessions.discard(session)
+        self._per_client[session.address] -= 1
+        if not self._per_client[session.address]:
+            del self._per_client[session.address]
+        if not self._sessions:
+            self._all_gone.set()
+
+    def in_background(self, work: Awaitable[None]) -> None:
+        """Let the ledger take an outcome while the client is answered already; ``stop`` waits for it."""
+        future = asyncio.ensure_future(work)
+        self._background.add(future)
+        future.add_done_callback(self._background_done)
+
+    def _background_done(self, future: asyncio.Future[None]) -> None:
+        self._background.discard(future)
+        error = None if future.cancelled() else future.exception()
+        if isinstance(error, LedgerError):
+            self.ledger_failed(error)
+        elif error is not None:
+            self.unforeseen(error)
+
+    def ledger_failed(self, error: LedgerError) -> None:
+        """Log why the ledger cannot be used: once, until the reason changes or it works again."""
+        if str(error) != self._ledger_problem:
+            self._ledger_problem = str(error)
+            self.log("ledger-failed", cause=str(error), on_ledger_failure=self.settings.on_ledger_failure)
+
+    def unforeseen(self, error: BaseException, **fields: object) -> None:
+        """An error that we did not foresee: in the log with its place, never in a reply."""
+        frames = traceback.extract_tb(error.__traceback__)
+        place = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else None
+        self.log("internal-error", error=f"{type(error).__name__}: {error}", at=place, **fields)
+
+    def log_message(
+        self,
+        transfer: Transfer,
+        envelope: Envelope,
+        queue_id: str,
+        client: str,
+        answer: Answer | None,
+        cause: str | None,
+        seconds: float,
+    ) -> None:
+        """The one line about a message."""
+        judgement = transfer.judgement
+        if answer is not None and answer.ok and self._ledger_problem and transfer.begun is not None:
+            self.log("ledger-works-again", was=self._ledger_problem)
+            self._ledger_problem = None
+        reasons = dict.fromkeys(v.reason for v in judgement.verdicts) if judgement is not None else {}
+        self.log(
+            "message",
+            id=queue_id,
+            client=client,
+            **{"from": str(envelope.reverse_path.mailbox or "<>")},
+            to=",".join(str(r.mailbox) for r in envelope.recipients),
+            reply=answer.text if answer is not None else None,
+            ledger=transfer.begun.message if transfer.begun is not None else None,
+            reason=" | ".join(reasons) or None,
+            cause=cause if cause != (answer.text if answer else None) else None,
+            seconds=seconds,
+        )
+
+    # its own life
+
+    async def serve(self, sockets: list[socket.socket], stop: asyncio.Event) -> None:
+        """Serve until ``stop`` is set, then finish what is under way. ``sockets`` in the order of the listeners."""
+        loop = asyncio.get_running_loop()
+        servers = []
+        for listener, bound in zip(self.relay_settings.listen, sockets, strict=True):
+            servers.append(
+                await loop.create_server(
+                    lambda listener=listener: ClientWire(self, listener, self.sweeper),  # type: ignore[misc]
+                    sock=bound,
+                    ssl=self.contexts.server if listener.tls == "implicit" else None,
+                    backlog=1024,
+                )
+            )
+        try:
+            while not stop.is_set():
+                self.policy.poll()
+                try:
+                    await asyncio.wait_for(stop.wait(), POLL_SECONDS)
+                except TimeoutError:
+                    continue
+        finally:
+            for server in servers:
+                server.close()
+            await self._finish()
+
+    async def _finish(self) -> None:
+        self.stopping = True
+        self._all_gone.clear()
+        for session in list(self._sessions):
+            session.stop()
+        if self._sessions:
+            self.log("stopping", sessions=len(self._sessions))
+            await self._all_gone.wait()
+        if self._background:
+            await asyncio.wait(self._background)
+        self.pool.close()
+        self.sweeper.stop()
+        await self.ledger.close()

@@ -1,0 +1,242 @@
+"""One TCP connection as octets: lines and chunks in, octets out, with back pressure and deadlines.
+
+Both legs of the relay are wires: the client's and the next hop's. Reading is by pull (:meth:`Wire.line`,
+:meth:`Wire.some`), one reader at a time. A wire never cancels anybody: when the peer goes away or a deadline
+passes, whoever waits gets :class:`PeerGone` or :class:`PeerSilent`, and whoever does not wait goes on undisturbed.
+Deadlines are checked by one :class:`Sweeper` per event loop, because a timer per command costs more than the
+command; they hold to within a quarter of a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from typing import cast
+
+HIGH_WATER = 256 * 1024
+"""Octets buffered per direction before the other side is made to wait."""
+
+
+class PeerGone(Exception):
+    """The other side closed or reset the connection."""
+
+
+class PeerSilent(Exception):
+    """The deadline passed without progress."""
+
+
+class Woken(Exception):
+    """Somebody ended the wait from outside (graceful stop)."""
+
+
+class LineTooLong(Exception):
+    """A line exceeded its limit; it has been read to its end."""
+
+
+class Wire(asyncio.Protocol):
+    """A connection. ``eof``: the peer will send no more; ``gone``: nothing can be sent either."""
+
+    def __init__(self, sweeper: Sweeper) -> None:
+        self.transport: asyncio.Transport = cast(asyncio.Transport, None)
+        self.buffer = bytearray()
+        self.eof = False
+        self.gone = False
+        self.deadline = 0.0
+        self._sweeper = sweeper
+        self._reader: asyncio.Future[None] | None = None
+        self._writer: asyncio.Future[None] | None = None
+        self._reading_paused = False
+        self._writing_paused = False
+        self._upgrading = False
+
+    # asyncio's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        if not self._upgrading:
+            self.transport.set_write_buffer_limits(high=HIGH_WATER)
+            self._sweeper.wires.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        self.buffer += data
+        if len(self.buffer) > HIGH_WATER and not self._reading_paused:
+            self._reading_paused = True
+            self.transport.pause_reading()
+        self._wake_reader()
+
+    def eof_received(self) -> bool:
+        self.eof = True
+        self._wake_reader()
+        # A half-closed client still gets its reply; TLS cannot be half closed.
+        return self.transport.get_extra_info("ssl_object") is None
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.eof = self.gone = True
+        self._sweeper.wires.discard(self)
+        self._wake_reader()
+        self._wake_writer()
+
+    def pause_writing(self) -> None:
+        self._writing_paused = True
+
+    def resume_writing(self) -> None:
+        self._writing_paused = False
+        self._wake_writer()
+
+    # the user's side
+
+    async def line(self, limit: int, seconds: float) -> bytes:
+        """The next line without its line end (CR LF, or LF alone).
+
+        Raises :class:`LineTooLong` past ``limit`` octets, :class:`PeerGone`, :class:`PeerSilent`, :class:`Woken`.
+        """
+        self.deadline = self._sweeper.now() + seconds
+        buffer = self.buffer
+        searched = 0
+        overlong = False
+        while (end := buffer.find(b"\n", searched)) < 0:
+            if len(buffer) > limit:
+                overlong = True
+                buffer.clear()
+            searched = len(buffer)
+            if self.eof:
+                raise PeerGone
+            await self._wait_for_data()
+        line = bytes(buffer[: end - 1 if end and buffer[end - 1] == 13 else end])
+        del buffer[: end + 1]
+        self._resume()
+        if overlong or len(line) > limit:
+            raise LineTooLong
+        return line
+
+    async def some(self, seconds: float) -> bytes:
+        """Whatever has arrived, at least one octet. Progress: the deadline starts anew with each call."""
+        self.deadline = self._sweeper.now() + seconds
+        while not self.buffer:
+            if self.eof:
+                raise PeerGone
+            await self._wait_for_data()
+        data = bytes(self.buffer)
+        self.buffer.clear()
+        self._resume()
+        return data
+
+    def unread(self, data: bytes) -> None:
+        """Put octets back in front of what comes next."""
+        self.buffer[:0] = data
+
+    def write(self, data: bytes) -> None:
+        """Send octets; without effect when the peer is gone (reading will tell)."""
+        if not self.gone:
+            self.transport.write(data)
+
+    async def drain(self, seconds: float) -> None:
+        """Wait until the peer has taken enough. Raises :class:`PeerGone` or :class:`PeerSilent`."""
+        if self._writing_paused and not self.gone:
+            self.deadline = self._sweeper.now() + seconds
+            self._writer = asyncio.get_running_loop().create_future()
+            try:
+                await self._writer
+            finally:
+                self._writer = None
+        if self.gone:
+            raise PeerGone
+
+    def now(self) -> float:
+        """The loop's clock, in seconds."""
+        return self._sweeper.now()
+
+    def wake(self, error: Exception) -> None:
+        """End the current wait for data with ``error``; nothing happens when nobody waits."""
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_exception(error)
+
+    @property
+    def waiting(self) -> bool:
+        """True while somebody waits for data."""
+        return self._reader is not None
+
+    @property
+    def tls(self) -> ssl.SSLObject | None:
+        """The TLS state, read off the transport: it is the only one that knows."""
+        if self.transport is None:
+            return None
+        return cast("ssl.SSLObject | None", self.transport.get_extra_info("ssl_object"))
+
+    async def start_tls(
+        self, context: ssl.SSLContext, *, server_side: bool, seconds: float, name: str | None = None
+    ) -> None:
+        """Upgrade to TLS. What was received in clear before is discarded (RFC 3207 section 4.2).
+
+        Raises OSError or ssl.SSLError when the handshake fails; the connection is then unusable.
+        """
+        self.buffer.clear()
+        self._upgrading = True
+        transport = await asyncio.get_running_loop().start_tls(
+            self.transport, self, context, server_side=server_side, server_hostname=name, ssl_handshake_timeout=seconds
+        )
+        if transport is None:
+            raise OSError("connection lost during the TLS handshake")
+        self.transport = transport
+        self.transport.set_write_buffer_limits(high=HIGH_WATER)
+
+    def close(self) -> None:
+        """Close after what was written has been sent."""
+        self._sweeper.wires.discard(self)
+        if self.transport is not None and not self.gone:
+            self.transport.close()
+
+    def abort(self) -> None:
+        """Drop the connection at once: what was begun must not look complete to the peer."""
+        self._sweeper.wires.discard(self)
+        if self.transport is not None and not self.gone:
+            self.transport.abort()
+
+    def expire(self) -> None:
+        """The sweeper's call when the deadline has passed while somebody waits."""
+        self.wake(PeerSilent())
+        if self._writer is not None and not self._writer.done():
+            self._writer.set_exception(PeerSilent())
+
+    async def _wait_for_data(self) -> None:
+        self._resume()
+        self._reader = asyncio.get_running_loop().create_future()
+        try:
+            await self._reader
+        finally:
+            self._reader = None
+
+    def _resume(self) -> None:
+        if self._reading_paused and not self.gone and len(self.buffer) <= HIGH_WATER:
+            self._reading_paused = False
+            self.transport.resume_reading()
+
+    def _wake_reader(self) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
+
+    def _wake_writer(self) -> None:
+        if self._writer is not None and not self._writer.done():
+            self._writer.set_result(None)
+
+
+class Sweeper:
+    """Looks at all deadlines of an event loop a few times a second."""
+
+    TICK = 0.25
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.wires: set[Wire] = set()
+        self.now = loop.time
+        self._loop = loop
+        self._handle: asyncio.TimerHandle | None = loop.call_later(self.TICK, self._sweep)
+
+    def _sweep(self) -> None:
+        now = self.now()
+        for wire in [w for w in self.wires if w.deadline < now]:
+            wire.expire()
+        self._handle = self._loop.call_later(self.TICK, self._sweep)
+
+    def stop(self) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
