@@ -13,7 +13,7 @@ read or written; the host then follows ``on_ledger_failure``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -222,7 +222,7 @@ class Ledger(Protocol):
         """Make a record durable. Concurrent calls share one fsync."""
         ...
 
-    async def finish(
+    def finish(
         self,
         begun: Begun,
         outcomes: Sequence[tuple[str, Outcome]],
@@ -230,10 +230,12 @@ class Ledger(Protocol):
         *,
         served: Served | None = None,
         drop_served: bytes | None = None,
-    ) -> None:
-        """Add outcomes per address and the reply text. ``served``: remember a partial success; durable on return.
+    ) -> Awaitable[None]:
+        """Add outcomes per address and the reply text; queued at once, durable when the awaitable is done.
 
-        ``drop_served``: forget the partial success with this retry key, because the client now has its 250.
+        The awaitable may be ignored: an outcome that cannot be written now is kept and written later, also when it
+        raises. ``served``: remember a partial success. ``drop_served``: forget the partial success with this retry
+        key, because the client now has its 250.
         """
         ...
 

@@ -1,0 +1,174 @@
+"""Entries: the facts of the ledger, their canonical form, and the cells that hold personal data.
+
+Called by :mod:`kaifu.proxy.ledger_journal`, which numbers and stores them, and by everything that reads or verifies.
+
+An entry's *body* is a JSON object in canonical form: UTF-8, keys sorted by code point, no white space, only the
+escapes that JSON requires, no floats. ``v`` is the version of the form, ``n`` the entry's number, ``kind`` what sort of
+fact, ``at`` the time it was written (RFC 3339, UTC, microseconds), ``message`` the number of the message it is about
+(a message's number is that of its first entry). The body holds no personal data.
+
+Personal data lie in *cells*, each named within its entry. The body keeps for each a commitment::
+
+    base64(SHA-256("kaifu cell 1" NUL salt[16] name NUL value))
+
+with a random salt, and ``value`` the canonical JSON of the cell, or, for the cell ``raw``, the octets themselves. A cell
+can be deleted and the entry still verifies; without the salt its commitment tells nothing.
+
+Kinds and their cells:
+
+========  ================================================  ============================================
+kind      body                                              cells
+========  ================================================  ============================================
+message   type, policy, sent_at, to[id, direction, …]       ids, sender, subject, to.ID per recipient
+attempt   the same: one more try of an unanswered message   ids, to.ID
+outcome   outcomes {outcome: [recipient id]}, answered      reply
+evidence  evidence, verdict, value, recipient, duplicate    report, raw
+attested  recipient, value (phone …), seen_at               note, actor
+revoked   entry                                             actor
+consent   value                                             person, actor, note
+========  ================================================  ============================================
+
+Limits: text that is no Unicode (lone surrogates) is stored with replacement characters. Fails only with
+:class:`ValueError`, on a body that is not an entry.
+"""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from typing import Any
+
+VERSION = 1
+SALT_LENGTH = 16
+CELL_DOMAIN = b"kaifu cell 1\0"
+
+_encode = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False).encode
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def canonical(value: object) -> str:
+    """A JSON value in canonical form, see above."""
+    return _encode(value)
+
+
+def microseconds(moment: datetime) -> int:
+    """An aware datetime as UTC microseconds since 1970."""
+    since = moment - _EPOCH
+    return (since.days * 86400 + since.seconds) * 1_000_000 + since.microseconds
+
+
+def moment_of(at: int) -> datetime:
+    """The inverse of :func:`microseconds`."""
+    return _EPOCH + at * _MICROSECOND
+
+
+def at_text(at: int) -> str:
+    """Microseconds as RFC 3339, for example ``2026-11-21T09:30:00.000000Z``."""
+    return moment_of(at).isoformat(timespec="microseconds")[:26] + "Z"
+
+
+def at_value(text: str) -> int:
+    """The inverse of :func:`at_text`."""
+    return microseconds(datetime.fromisoformat(text))
+
+
+class Entry:
+    """One fact, on its way into the ledger or out of it.
+
+    ``body`` lacks ``v, n, kind, at, message`` and ``cells``, which :func:`seal` adds. ``cells``: name to JSON value, octets for
+    ``raw``; a cell that was erased is missing. ``message``: the message it is about, its own number for the first
+    entry of one.
+    """
+
+    __slots__ = ("at", "body", "cells", "kind", "message", "number")
+
+    def __init__(
+        self, number: int, kind: str, at: int, message: int | None, body: dict[str, Any], cells: dict[str, Any]
+    ) -> None:
+        self.number = number
+        self.kind = kind
+        self.at = at
+        self.message = message
+        self.body = body
+        self.cells = cells
+
+
+Cell = tuple[int, str, bytes, str | bytes]
+"""A row of the table ``cells``: entry, name, salt, value."""
+
+
+def commitment(name: str, salt: bytes, value: bytes) -> str:
+    """What the entry keeps of a cell."""
+    digest = sha256(b"%b%b%b\0%b" % (CELL_DOMAIN, salt, name.encode(), value)).digest()
+    return b64encode(digest).decode("ascii")
+
+
+def clean(value: Any) -> Any:
+    """A JSON value without lone surrogates, which no UTF-8 can hold."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode("utf-8")
+    if isinstance(value, dict):
+        return {clean(key): clean(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [clean(item) for item in value]
+    return value
+
+
+def _text(entry_part: Any) -> tuple[str, bytes]:
+    text = _encode(entry_part)
+    return text, text.encode("utf-8")
+
+
+def seal(entry: Entry, salts: bytes) -> tuple[str, list[Cell]]:
+    """Body text and cells of an entry. ``salts``: at least :data:`SALT_LENGTH` random octets per cell.
+
+    Lone surrogates are replaced in the entry itself, so that what is derived from it now and later is the same.
+    """
+    commitments: dict[str, str] = {}
+    rows: list[Cell] = []
+    start = 0
+    for name, value in entry.cells.items():
+        salt = salts[start : start + SALT_LENGTH]
+        start += SALT_LENGTH
+        stored: str | bytes
+        if isinstance(value, bytes):
+            stored = octets = value
+        else:
+            try:
+                stored, octets = _text(value)
+            except UnicodeEncodeError:
+                value = entry.cells[name] = clean(value)
+                stored, octets = _text(value)
+        commitments[name] = commitment(name, salt, octets)
+        rows.append((entry.number, name, salt, stored))
+    body = {"v": VERSION, "n": entry.number, "kind": entry.kind, "at": at_text(entry.at), **entry.body}
+    if entry.message is not None and entry.message != entry.number:
+        body["message"] = entry.message
+    if commitments:
+        body["cells"] = commitments
+    text = _encode(body)
+    if not text.isascii():
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError:
+            entry.body = clean(entry.body)
+            text = _encode(clean(body))
+    return text, rows
+
+
+_FRAME = ("v", "n", "kind", "at", "message", "cells")
+
+
+def unseal(text: str, cells: dict[str, str | bytes]) -> Entry:
+    """The entry of a stored body and the stored values of those of its cells that still exist."""
+    body = json.loads(text)
+    if not isinstance(body, dict) or body.get("v") != VERSION:
+        raise ValueError("not an entry of a form that this version knows")
+    number, kind = body["n"], body["kind"]
+    message = number if kind == "message" else body.get("message")
+    values = {name: value if isinstance(value, bytes) else json.loads(value) for name, value in cells.items()}
+    at = at_value(body["at"])
+    return Entry(number, kind, at, message, {k: v for k, v in body.items() if k not in _FRAME}, values)

@@ -1,0 +1,338 @@
+"""The journal: writes facts as entries and cells, and lets them take effect, within one transaction.
+
+Called by the writer thread of :mod:`kaifu.proxy.ledger_sqlite` for the mail path and by the commands that record what a
+person did. A :class:`Journal` wraps a write connection; :meth:`Journal.start` opens a transaction,
+:meth:`Journal.commit` writes everything with one fsync. Entries are numbered in the order of commits, also when
+several processes write: numbers are read within the write transaction.
+
+Fails with sqlite3's errors (the caller calls :meth:`Journal.rollback`), and with :class:`LedgerError` for a request that makes
+no sense, which leaves the transaction as it was.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from kaifu.policies.facts import AskedBy, Consent
+
+from .ledger import (
+    Begun,
+    Evidence,
+    LedgerError,
+    Outcome,
+    Record,
+    RecordedRecipient,
+    Served,
+    Verdict,
+)
+from .ledger_derive import Derived, report_key
+from .ledger_entries import SALT_LENGTH, Cell, Entry, at_text, microseconds, seal
+from .ledger_states import answered, outcome_after
+
+SERVED_SECONDS = 7 * 86400
+
+
+def now() -> int:
+    """UTC microseconds since 1970."""
+    return time.time_ns() // 1000
+
+
+def _decided(recipient: RecordedRecipient, number: int) -> dict[str, Any]:
+    """What an entry says openly of one recipient."""
+    body: dict[str, Any] = {
+        "id": number,
+        "direction": recipient.direction.value,
+        "request": recipient.request.value,
+        "asked_by": recipient.asked_by.value,
+    }
+    if recipient.report_asked_by is not AskedBy.NOBODY:
+        body["report_asked_by"] = recipient.report_asked_by.value
+    if recipient.rule is not None:
+        body["rule"] = recipient.rule
+    if recipient.withheld:
+        body["withheld"] = True
+    if recipient.would is not None:
+        body["observed"] = True
+    if recipient.retain_days is not None:
+        body["retain_days"] = recipient.retain_days
+    if recipient.basis is not None:
+        body["basis"] = recipient.basis
+    return body
+
+
+def _personal(recipient: RecordedRecipient) -> dict[str, Any]:
+    """What an entry keeps of one recipient in a cell."""
+    cell: dict[str, Any] = {"address": recipient.address, "reason": recipient.reason}
+    if recipient.would is not None:
+        cell["would"] = recipient.would
+    if recipient.edits:
+        cell["edits"] = list(recipient.edits)
+    if recipient.not_possible:
+        cell["not_possible"] = list(recipient.not_possible)
+    return cell
+
+
+class Journal:
+    """Writes through one connection. Not safe for use by two threads at once."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self._derived = Derived(db)
+        self._entries: list[tuple[int, int | None, str]] = []
+        self._cells: list[Cell] = []
+        self._keys: set[bytes] = set()
+        self._entry = 0
+        self._recipient = 0
+
+    def start(self) -> None:
+        """Open a write transaction, waiting for other writers as long as the connection's busy timeout."""
+        self._db.execute("BEGIN IMMEDIATE")
+        row = self._db.execute("SELECT entry, recipient FROM head").fetchone()
+        self._entry, self._recipient = row
+
+    def flush(self) -> None:
+        """Hand all rows to SQLite, still within the transaction."""
+        if self._entries:
+            self._db.executemany("INSERT INTO entries VALUES (?,?,?)", self._entries)
+            self._entries.clear()
+        if self._cells:
+            self._db.executemany("INSERT INTO cells VALUES (?,?,?,?)", self._cells)
+            self._cells.clear()
+        self._derived.flush()
+        self._keys.clear()
+
+    def commit(self) -> None:
+        """Write everything; on return it is on disk."""
+        self.flush()
+        self._db.execute("UPDATE head SET entry = ?, recipient = ?", (self._entry, self._recipient))
+        self._db.execute("COMMIT")
+
+    def rollback(self) -> None:
+        """Undo everything since :meth:`start`. Raises nothing: there may be no transaction any more."""
+        self._entries.clear()
+        self._cells.clear()
+        self._keys.clear()
+        self._derived.forget()
+        if self._db.in_transaction:
+            try:
+                self._db.execute("ROLLBACK")
+            except sqlite3.Error:
+                return
+
+    def _write(self, kind: str, at: int, message: int | None, body: dict[str, Any], cells: dict[str, Any]) -> int:
+        number = self._entry + 1
+        entry = Entry(number, kind, at, number if kind == "message" else message, body, cells)
+        text, rows = seal(entry, os.urandom(SALT_LENGTH * len(cells)))
+        self._derived.apply(entry)
+        self._entry = number
+        self._entries.append((number, entry.message, text))
+        self._cells += rows
+        return number
+
+    # What a host tells.
+
+    def begin(self, record: Record) -> Begun:
+        """Write what is known before the final dot. See :meth:`kaifu.proxy.ledger.Ledger.begin`."""
+        begun = Begun(None, record.message_id)
+        if record.recipients:
+            unanswered = self._unanswered(record.attempt_key)
+            begun = self._first_attempt(record) if unanswered is None else self._next_attempt(record, unanswered)
+        for evidence in record.evidence:
+            self._evidence(record, evidence, begun)
+        return begun
+
+    def _unanswered(self, key: bytes) -> int | None:
+        if not key:
+            return None
+        if key in self._keys:
+            self.flush()
+        row = self._db.execute("SELECT message FROM attempts WHERE key = ?", (key,)).fetchone()
+        return None if row is None else int(row[0])
+
+    def _ids(self, record: Record) -> dict[str, Any]:
+        ids: dict[str, Any] = {"queue_id": record.queue_id}
+        if record.mta_queue_id is not None:
+            ids["mta_queue_id"] = record.mta_queue_id
+        return ids
+
+    def _first_attempt(self, record: Record) -> Begun:
+        message_id, body = record.message_id, self._body(record)
+        if message_id is None and record.mint_host is not None:
+            message_id = f"{os.urandom(16).hex()}@{record.mint_host}"
+            body["minted"] = True
+        ids = self._ids(record)
+        if message_id is not None:
+            ids["message_id"] = message_id
+        if record.envid is not None:
+            ids["envid"] = record.envid
+        if record.attempt_key:
+            ids["attempt"] = record.attempt_key.hex()
+            self._keys.add(record.attempt_key)
+        cells: dict[str, Any] = {"ids": ids}
+        if record.sender:
+            cells["sender"] = record.sender
+        if record.subject is not None:
+            cells["subject"] = record.subject
+        to = body["to"]
+        for recipient in record.recipients:
+            self._recipient += 1
+            to.append(_decided(recipient, self._recipient))
+            cells[f"to.{self._recipient}"] = _personal(recipient)
+        return Begun(self._write("message", microseconds(record.at), None, body, cells), message_id)
+
+    def _body(self, record: Record) -> dict[str, Any]:
+        body: dict[str, Any] = {"type": record.kind, "to": []}
+        if record.policy:
+            body["policy"] = record.policy
+        if record.sent_at is not None:
+            body["sent_at"] = at_text(microseconds(record.sent_at))
+        return body
+
+    def _next_attempt(self, record: Record, message: int) -> Begun:
+        self.flush()
+        free: dict[str, list[int]] = {}
+        for number, address in self._db.execute(
+            "SELECT id, address FROM recipients WHERE message = ? ORDER BY id DESC", (message,)
+        ):
+            free.setdefault(address, []).append(number)
+        body = self._body(record)
+        cells: dict[str, Any] = {"ids": self._ids(record)}
+        for recipient in record.recipients:
+            numbers = free.get(recipient.address)
+            if numbers:
+                number = numbers.pop()
+            else:
+                self._recipient += 1
+                number = self._recipient
+            body["to"].append(_decided(recipient, number))
+            cells[f"to.{number}"] = _personal(recipient)
+        self._write("attempt", microseconds(record.at), message, body, cells)
+        row = self._db.execute("SELECT message_id FROM messages WHERE id = ?", (message,)).fetchone()
+        return Begun(message, row[0], repeated=True)
+
+    def _evidence(self, record: Record, found: Evidence, begun: Begun) -> None:
+        self.flush()
+        report: dict[str, Any] = {"about": found.about, "by": found.by}
+        if found.message_id:
+            report["message_id"] = found.message_id
+        else:
+            report["attempt"] = record.attempt_key.hex()
+        if found.details:
+            report["details"] = dict(found.details)
+        if found.why:
+            report["why"] = found.why
+        value = found.value if found.value.isascii() and len(found.value) <= 40 else "other"
+        if value != found.value:
+            report["value"] = found.value
+        message, recipient, verdict = None, found.recipient, found.verdict
+        if recipient is not None:
+            row = self._db.execute("SELECT message FROM recipients WHERE id = ?", (recipient,)).fetchone()
+            if row is None:
+                recipient, verdict = None, Verdict.UNKNOWN_MESSAGE
+            else:
+                message = row[0]
+        duplicate = self._is_known(recipient, report_key(report, found.kind.value, value))
+        if duplicate and begun.repeated:
+            return
+        body: dict[str, Any] = {"evidence": found.kind.value, "verdict": verdict.value, "value": value}
+        if recipient is not None:
+            body["recipient"] = recipient
+        if found.tie:
+            body["tie"] = found.tie
+        if duplicate:
+            body["duplicate"] = True
+        if begun.message is not None:
+            body["carrier"] = begun.message
+        cells: dict[str, Any] = {"report": report}
+        if found.raw is not None:
+            cells["raw"] = found.raw
+        self._write("evidence", microseconds(record.at), message, body, cells)
+
+    def _is_known(self, recipient: int | None, key: int | None) -> bool:
+        query = "SELECT 1 FROM evidence WHERE recipient IS ? AND key = ? LIMIT 1"
+        return self._db.execute(query, (recipient, key)).fetchone() is not None
+
+    def finish(self, message: int, outcomes: Sequence[tuple[str, Outcome]], reply: str, at: int) -> None:
+        """Write how a transaction ended. Addresses that were not recorded are passed over."""
+        if self._derived.has_pending():
+            self.flush()
+        told: dict[str, list[str]] = {}
+        for address, outcome in outcomes:
+            told.setdefault(address, []).append(outcome.value)
+        grouped: dict[str, list[int]] = {}
+        after: list[str] = []
+        for number, address, before in self._db.execute(
+            "SELECT id, address, outcome FROM recipients WHERE message = ? ORDER BY id", (message,)
+        ):
+            said = told.get(address)
+            if said:
+                outcome_now = said[0] if len(said) == 1 else said.pop(0)
+                grouped.setdefault(outcome_now, []).append(number)
+                before = outcome_after(before, outcome_now)
+            after.append(before)
+        if not after:
+            raise LedgerError(f"the ledger has no message {message}")
+        body: dict[str, Any] = {"outcomes": grouped}
+        if answered(after):
+            body["answered"] = True
+        self._write("outcome", at, message, body, {"reply": reply})
+
+    def serve(self, served: Served, at: int) -> None:
+        """Remember a partial success for a week."""
+        self._db.execute("DELETE FROM served WHERE expires < ?", (at // 1_000_000,))
+        self._db.execute(
+            "INSERT OR REPLACE INTO served VALUES (?,?,?,?)",
+            (
+                served.retry_key,
+                served.body_digest,
+                b"\n".join(sorted(served.recipients)),
+                at // 1_000_000 + SERVED_SECONDS,
+            ),
+        )
+
+    def drop_served(self, retry_key: bytes) -> None:
+        """Forget a partial success."""
+        self._db.execute("DELETE FROM served WHERE retry_key = ?", (retry_key,))
+
+    def count(self, counts: Mapping[tuple[int, str, str], int]) -> None:
+        """Add figures: (hour since 1970, direction, kind) to number."""
+        self._db.executemany(
+            "INSERT INTO counts VALUES (?,?,?,?) ON CONFLICT DO UPDATE SET n = n + excluded.n",
+            [(*key, n) for key, n in counts.items()],
+        )
+
+    # What a person tells.
+
+    def consent(self, person: str, value: Consent, actor: str, note: str) -> int:
+        """Write what a person (``Mailbox.key``) said about being asked. Returns the entry's number."""
+        cells: dict[str, Any] = {"person": person, "actor": actor}
+        if note:
+            cells["note"] = note
+        return self._write("consent", now(), None, {"value": value.value}, cells)
+
+    def attest(self, recipient: int, value: str, seen_at: int, actor: str, note: str) -> int:
+        """Write what somebody says to have learned of a recipient otherwise. Returns the entry's number."""
+        self.flush()
+        row = self._db.execute("SELECT message FROM recipients WHERE id = ?", (recipient,)).fetchone()
+        if row is None:
+            raise LedgerError(f"the ledger has no recipient {recipient}")
+        body = {"recipient": recipient, "value": value, "seen_at": at_text(seen_at)}
+        return self._write("attested", now(), row[0], body, {"note": note, "actor": actor})
+
+    def revoke(self, entry: int, recipients: Iterable[int], actor: str) -> int:
+        """Take back an attestation about one of these recipients. Returns the entry's number."""
+        self.flush()
+        row = self._db.execute(
+            "SELECT e.recipient, e.revoked, r.message FROM evidence e JOIN recipients r ON r.id = e.recipient"
+            " WHERE e.entry = ? AND e.kind = 'attested'",
+            (entry,),
+        ).fetchone()
+        if row is None or row[0] not in set(recipients):
+            raise LedgerError(f"entry {entry} is no note about this recipient")
+        if row[1] is not None:
+            raise LedgerError(f"entry {entry} was revoked already, by entry {row[1]}")
+        return self._write("revoked", now(), row[2], {"entry": entry}, {"actor": actor})
