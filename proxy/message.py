@@ -58,6 +58,11 @@ def field_key(name: bytes) -> str:
     return name.lower().decode("latin-1")
 
 
+def name_key(name: str) -> str:
+    """The same for a name in a policy, an edit or a call."""
+    return name.lower() if name.isascii() else field_key(name.encode("latin-1", "replace"))
+
+
 class HeaderField:
     """One header field: a span of the block's octets, from its name to after its last line end.
 
@@ -155,7 +160,7 @@ class HeaderBlock:
         return self._field(start, self._starts[after] if after < len(self._starts) else self.fields_end)
 
     def __contains__(self, name: str) -> bool:
-        return name.lower() in self._places
+        return name_key(name) in self._places
 
     def __len__(self) -> int:
         return len(self._starts)
@@ -170,11 +175,11 @@ class HeaderBlock:
 
     def count(self, name: str) -> int:
         """How many fields have that name."""
-        return len(self._places.get(name.lower(), ()))
+        return len(self._places.get(name_key(name), ()))
 
     def nth(self, name: str, n: int) -> HeaderField | None:
         """The ``n``-th field (from 1) of that name, counted over the block as received; None when there is none."""
-        places = self._places.get(name.lower(), ())
+        places = self._places.get(name_key(name), ())
         return self._at(places[n - 1]) if 0 < n <= len(places) else None
 
     def first(self, name: str) -> HeaderField | None:
@@ -183,7 +188,7 @@ class HeaderBlock:
 
     def all(self, name: str) -> tuple[HeaderField, ...]:
         """All fields of that name, in order."""
-        return tuple(map(self._at, self._places.get(name.lower(), ())))
+        return tuple(map(self._at, self._places.get(name_key(name), ())))
 
     def raw_values(self, name: str) -> tuple[bytes, ...]:
         """The values of the fields of that name: unfolded (RFC 5322 2.2.3) and trimmed, not decoded."""
@@ -192,7 +197,7 @@ class HeaderBlock:
     def values(self, name: str) -> tuple[str, ...]:
         """The values of the fields of that name: unfolded, trimmed and decoded (RFC 2047), for people and patterns."""
         if name not in self._places:
-            name = name.lower()
+            name = name_key(name)
             if name not in self._places:
                 return ()
         known = self._values.get(name)
