@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test test-long lint bench lock debian clean
+.PHONY: help demo run test test-long lint bench dist lock setup debian clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -35,6 +35,9 @@ lint: $(READY) ## style, types, import contracts
 
 bench: $(READY) debian ## kaifu, Postfix and a bare sink side by side
 	@$(BIN)/python tests/bench/relay.py
+
+dist: $(READY) ## the wheel, and what pip needs to install it on a server, in dist/
+	@rm -rf dist && $(BIN)/python .ci/dist.py dist && ls dist
 
 lock: $(READY) ## choose the versions in requirements.lock anew, from pyproject.toml (needs the network)
 	@$(BIN)/python -m pip install --quiet uv
