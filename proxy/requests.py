@@ -21,9 +21,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from kaifu.policies.facts import ReceiptRequest
-
-from .addresslist import mailboxes
-from .message import HeaderBlock, HeaderField
+from kaifu.proxy.addresslist import mailboxes
+from kaifu.proxy.message import HeaderBlock, HeaderField
 
 REQUEST_HEADERS = (
     "disposition-notification-to",
@@ -97,4 +96,4 @@ def _name(field: HeaderField) -> str:
 
 def _request(block: HeaderBlock, field: HeaderField, nth: int) -> ReceiptRequest:
     value = block.values(field.key)[nth - 1]
-    return ReceiptRequest(_name(field), nth, value, tuple(mailboxes(value)))
+    return ReceiptRequest(_name(field), nth, value, mailboxes(field.raw_value))
