@@ -48,3 +48,7 @@ def cli() -> None:
 def main() -> None:
     """Entry point of the console script."""
     sys.exit(cli())
+
+
+if __name__ == "__main__":
+    main()

@@ -27,7 +27,7 @@ class DataStream:
 
         Raises :class:`BareLineEnd`; the stream is of no use afterwards.
         """
-        data = self._held + chunk
+        data = self._held + chunk if self._held else chunk
         end = data.find(END)
         if end >= 0:
             piece, self.rest, self._held, self.done = data[: end + 2], data[end + 5 :], b"", True

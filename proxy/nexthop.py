@@ -188,7 +188,7 @@ class Pool:
         now = self._sweeper.now()
         while self._idle and not fresh:
             connection = self._idle.pop()
-            if connection.eof or connection.gone or connection.buffer or now - connection.idle_since > IDLE_SECONDS:
+            if connection.eof or connection.gone or connection.buffered or now - connection.idle_since > IDLE_SECONDS:
                 self.quit(connection)
                 continue
             return connection

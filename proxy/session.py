@@ -8,7 +8,7 @@ quits, goes away, falls silent, errs too often, or when the relay stops, and the
 from __future__ import annotations
 
 import asyncio
-import secrets
+import os
 import time
 from typing import TYPE_CHECKING
 
@@ -385,7 +385,7 @@ class Session:
 
     async def _message(self, upstream: Upstream, path: ReversePath) -> None:
         started = time.monotonic()
-        queue_id = secrets.token_hex(6).upper()
+        queue_id = os.urandom(6).hex().upper()
         timeouts = self.relay.relay_settings.timeouts
         envelope = Envelope(path, tuple(self._recipients), smtputf8=self._utf8, envid=envid_of(path.parameters))
         incoming = Incoming(self.wire, timeouts.data_start, timeouts.data_block)

@@ -7,8 +7,10 @@ pooled connections serve many clients.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from email.utils import formatdate
+from functools import lru_cache
 
 from . import replies
 from .address import xtext_encode
@@ -18,6 +20,12 @@ from .replies import ReplyError
 XFORWARD_NAMES = ("NAME", "ADDR", "PORT", "PROTO", "HELO", "IDENT", "SOURCE")
 MAX_COMMAND = 500
 """Octets of one XFORWARD command, within the 512 of RFC 5321 4.5.3.1.4."""
+
+
+@lru_cache(maxsize=2)
+def _date(seconds: int) -> str:
+    """The date of a second since the epoch (RFC 5322 3.3), made once for all messages of that second."""
+    return formatdate(seconds, localtime=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +57,7 @@ def received_field(client: Client, hostname: str, queue_id: str) -> bytes:
     return (
         f"Received: from {hello} ([{address}])\r\n"
         f"\tby {hostname} (kaifu) with {client.protocol} id {queue_id};\r\n"
-        f"\t{formatdate(localtime=True)}\r\n"
+        f"\t{_date(int(time.time()))}\r\n"
     ).encode("ascii", "replace")
 
 

@@ -39,6 +39,7 @@ class Wire(asyncio.Protocol):
     def __init__(self, sweeper: Sweeper) -> None:
         self.transport: asyncio.Transport = cast(asyncio.Transport, None)
         self.buffer = bytearray()
+        self._chunk = b""  # what arrived while the buffer was empty: passed on without a copy
         self.eof = False
         self.gone = False
         self.deadline = 0.0
@@ -58,8 +59,14 @@ class Wire(asyncio.Protocol):
             self._sweeper.wires.add(self)
 
     def data_received(self, data: bytes) -> None:
-        self.buffer += data
-        if len(self.buffer) > HIGH_WATER and not self._reading_paused:
+        if self._chunk:
+            self.buffer += self._chunk
+            self._chunk = b""
+        if self.buffer:
+            self.buffer += data
+        else:
+            self._chunk = data
+        if self.buffered > HIGH_WATER and not self._reading_paused:
             self._reading_paused = True
             self.transport.pause_reading()
         self._wake_reader()
@@ -85,6 +92,11 @@ class Wire(asyncio.Protocol):
 
     # the user's side
 
+    @property
+    def buffered(self) -> int:
+        """Octets that have arrived and nobody has read."""
+        return len(self.buffer) + len(self._chunk)
+
     async def line(self, limit: int, seconds: float) -> bytes:
         """The next line without its line end (CR LF, or LF alone).
 
@@ -94,7 +106,10 @@ class Wire(asyncio.Protocol):
         buffer = self.buffer
         searched = 0
         overlong = False
-        while (end := buffer.find(b"\n", searched)) < 0:
+        while True:
+            self._gather()
+            if (end := buffer.find(b"\n", searched)) >= 0:
+                break
             if len(buffer) > limit:
                 overlong = True
                 buffer.clear()
@@ -112,18 +127,28 @@ class Wire(asyncio.Protocol):
     async def some(self, seconds: float) -> bytes:
         """Whatever has arrived, at least one octet. Progress: the deadline starts anew with each call."""
         self.deadline = self._sweeper.now() + seconds
-        while not self.buffer:
+        while not (self.buffer or self._chunk):
             if self.eof:
                 raise PeerGone
             await self._wait_for_data()
-        data = bytes(self.buffer)
-        self.buffer.clear()
+        if self.buffer:
+            self._gather()
+            data = bytes(self.buffer)
+            self.buffer.clear()
+        else:
+            data, self._chunk = self._chunk, b""
         self._resume()
         return data
 
     def unread(self, data: bytes) -> None:
         """Put octets back in front of what comes next."""
+        self._gather()
         self.buffer[:0] = data
+
+    def _gather(self) -> None:
+        if self._chunk:
+            self.buffer += self._chunk
+            self._chunk = b""
 
     def write(self, data: bytes) -> None:
         """Send octets; without effect when the peer is gone (reading will tell)."""
@@ -171,6 +196,7 @@ class Wire(asyncio.Protocol):
         Raises OSError or ssl.SSLError when the handshake fails; the connection is then unusable.
         """
         self.buffer.clear()
+        self._chunk = b""
         self._upgrading = True
         transport = await asyncio.get_running_loop().start_tls(
             self.transport, self, context, server_side=server_side, server_hostname=name, ssl_handshake_timeout=seconds
@@ -207,7 +233,7 @@ class Wire(asyncio.Protocol):
             self._reader = None
 
     def _resume(self) -> None:
-        if self._reading_paused and not self.gone and len(self.buffer) <= HIGH_WATER:
+        if self._reading_paused and not self.gone and self.buffered <= HIGH_WATER:
             self._reading_paused = False
             self.transport.resume_reading()
 
