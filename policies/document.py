@@ -305,7 +305,9 @@ class _Builder:
             return _Refused(self._problem(start, "this quote is never closed"))
         if "flow sequence" in context or "flow mapping" in context:
             closing = "]" if "sequence" in context else "}"
-            message = f'expected "," or "{closing}" (the list or mapping begins in line {_place(self.text, start)[0]})'
+            begin = _place(self.text, start)[0]
+            message = f'expected "," or "{closing}" (for the one that opens in line {begin}); between brackets, '
+            message += "a value that contains , ? [ ] { } must stand in quotes"
             return _Refused(self._problem(offset, message))
         if problem.startswith("could not find expected ':'"):
             return _Refused(self._problem(start, 'this line is neither "key: value" nor part of what stands above'))

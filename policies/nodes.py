@@ -19,7 +19,10 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong with a file. ``line`` and ``column`` count characters from 1; ``hint`` is a spelling."""
+    """One thing that is wrong with a file. ``line`` and ``column`` count characters from 1; ``hint`` is a spelling.
+
+    Line 0 means the file as a whole, when it cannot be read.
+    """
 
     file: str
     line: int
@@ -31,7 +34,8 @@ class Problem:
     def __str__(self) -> str:
         kind = "warning: " if self.severity == "warning" else ""
         hint = f' (did you mean "{self.hint}"?)' if self.hint is not None else ""
-        return f"{self.file}:{self.line}:{self.column}: {kind}{self.message}{hint}"
+        place = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+        return f"{place}: {kind}{self.message}{hint}"
 
 
 class ProblemsError(Exception):

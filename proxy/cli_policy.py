@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import click
 
-from kaifu.policies.document import Problem, ProblemsError, read
+from kaifu.policies.document import ProblemsError
+from kaifu.policies.load import lint, load_file
 
 
 @click.group()
@@ -31,15 +31,14 @@ def check(files: tuple[str, ...]) -> None:
 
 
 def _check(file: str) -> bool:
+    """One file; False when it cannot be used."""
     try:
-        _, problems = read(Path(file).read_bytes(), file)
-    except OSError as error:
-        click.echo(f"{file}: {error.strerror or error}", err=True)
+        loaded = load_file(file)
+    except ProblemsError as error:
+        click.echo(str(error), err=True)
         return False
-    return not _report(problems)
-
-
-def _report(problems: list[Problem]) -> bool:
-    for problem in ProblemsError(problems).problems:
+    for problem in lint(loaded):
         click.echo(str(problem), err=True)
-    return any(p.severity == "error" for p in problems)
+    count = len(loaded.rules)
+    click.echo(f"{file}: ok, {count} rule{'' if count == 1 else 's'}")
+    return True
