@@ -14,6 +14,7 @@ from dataclasses import fields
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any, TypeVar, get_args
+from urllib.parse import quote
 from zoneinfo import ZoneInfo, available_timezones
 
 from kaifu.policies.document import Checker, Node, Problem, ProblemsError, nearest, read
@@ -149,7 +150,9 @@ class _Reader:
             return None
         where = text.removeprefix("sqlite:///")
         if where != text and where and not re.search("[?#]", where) and not where.endswith("/"):
-            return f"sqlite:///{self.directory / where}"
+            if where.startswith("/"):
+                return text
+            return f"sqlite:///{quote(str(self.directory), safe='/')}/{where}"
         hint = f"sqlite:///{text}" if text.startswith("/") else None
         self.check.error(node, f'ledger must be {LEDGER_FORM}, without options; not "{text}"', hint)
         return None

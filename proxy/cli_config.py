@@ -1,0 +1,162 @@
+"""``kaifu config check``: are settings and policy valid, and what do they mean?
+
+Reads what the relay would read at start (settings, policy, certificates) and looks whether the directories are there. It
+opens neither the ledger nor a port, so it is safe beside a running relay and as another user. Problems go to stderr as
+FILE:LINE:COLUMN, with exit status 2; what will be used goes to stdout, in words.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from kaifu.policies.document import ProblemsError
+from kaifu.policies.load import lint, load_file
+from kaifu.policies.rules import Policy
+
+from .ledger_open import ledger_path
+from .nexthop import Contexts
+from .settings import Listener, RelaySettings, Settings, config_path, read_settings
+
+
+@click.group()
+def config() -> None:
+    """Check the settings."""
+
+
+@config.command()
+@click.option(
+    "--config", "file", type=click.Path(), help="Settings file; else $KAIFU_CONFIG, else /etc/kaifu/kaifu.yaml."
+)
+def check(file: str | None) -> None:
+    """Check settings and policy, and say in words what they mean.
+
+    Exit status 0 when kaifu can use them, else 2. Warnings alone do not fail.
+    """
+    try:
+        settings, warnings = read_settings(config_path(file))
+    except ProblemsError as error:
+        _complain(error)
+        sys.exit(2)
+    for warning in warnings:
+        click.echo(str(warning), err=True)
+    policy = _policy(settings.policy)
+    around = list(_surroundings(settings))
+    for problem in around:
+        click.echo(f"{settings.file}: {problem}", err=True)
+    if policy is None or around:
+        sys.exit(2)
+    for line in _in_words(settings, policy):
+        click.echo(line)
+
+
+def _complain(error: ProblemsError) -> None:
+    for problem in error.problems:
+        click.echo(str(problem), err=True)
+
+
+def _policy(path: Path) -> Policy | None:
+    try:
+        policy = load_file(path)
+    except ProblemsError as error:
+        _complain(error)
+        return None
+    for warning in lint(policy):
+        click.echo(str(warning), err=True)
+    return policy
+
+
+def _surroundings(settings: Settings) -> Iterator[str]:
+    """What is missing around a settings file that is right in itself."""
+    ledger = ledger_path(settings.ledger)
+    if not ledger.parent.is_dir():
+        yield f"ledger: there is no directory {ledger.parent}"
+    elif ledger.exists() and ledger.stat().st_uid != ledger.parent.stat().st_uid:
+        yield f"ledger: {ledger} has another owner than its directory, so the service could not write it"
+    if settings.relay is None:
+        return
+    temporary = settings.relay.temporary_directory
+    if temporary is not None and not os.access(temporary, os.W_OK | os.X_OK):
+        yield f"relay.temporary_directory: {temporary} is no directory that can be written"
+    tls = settings.relay.tls
+    unreadable = [
+        f"relay.tls.{name}: {path}: {reason}"
+        for name, path in (("certificate", tls.certificate), ("key", tls.key), ("ca", tls.ca))
+        if path is not None and (reason := _unreadable(path))
+    ]
+    yield from unreadable
+    if not unreadable:
+        try:
+            Contexts(settings.relay)
+        except (OSError, ssl.SSLError) as error:
+            yield f"relay.tls: certificate, key or ca cannot be used: {error}"
+
+
+def _unreadable(path: Path) -> str | None:
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        return error.strerror or str(error)
+    return None
+
+
+def _in_words(settings: Settings, policy: Policy) -> Iterator[str]:
+    yield f"{settings.file} is valid."
+    yield "Ours: " + ", ".join(
+        f"{domain[1:]} and its subdomains" if domain.startswith(".") else domain for domain in settings.realm.domains
+    )
+    mode = "enforced" if policy.mode == "enforce" else "observed only: nothing is changed or withheld"
+    yield f"Policy: {settings.policy}, {_count(len(policy.rules), 'rule')}, {mode}"
+    failure = {
+        "defer": "when it fails, mail that needs it gets 451 and other mail passes",
+        "pass": "when it fails, mail passes without a request added, and receipts that might be withheld get 451",
+    }[settings.on_ledger_failure]
+    yield f"Ledger: {ledger_path(settings.ledger)}; {failure}"
+    yield f"Time zone: {settings.zone.key}"
+    if settings.relay is None:
+        yield "Relay: not configured"
+    else:
+        yield from _relay_in_words(settings.relay)
+
+
+def _relay_in_words(relay: RelaySettings) -> Iterator[str]:
+    workers = f", {relay.workers} workers" if relay.workers > 1 else ""
+    yield f"Relay: named {relay.hostname}{workers}"
+    for listener in relay.listen:
+        yield f"  listens on {_listener(listener)}"
+    yield "  for clients in " + ", ".join(map(str, relay.clients))
+    towards = {
+        "none": "never with TLS",
+        "opportunistic": "with TLS when offered",
+        "required": "with TLS always, whatever the certificate",
+        "verify": "with TLS always, certificate verified",
+        "implicit": "with TLS from the first octet, certificate verified",
+    }[relay.tls.next_hop]
+    yield f"  hands mail to {_address(*relay.next_hop)}, {towards}"
+    extras = [word for word, on in (("AUTH passed through", relay.auth), ("XFORWARD sent", relay.xforward)) if on]
+    if extras:
+        yield f"  {' and '.join(extras)} when the next hop offers it"
+    limits = relay.limits
+    yield (
+        f"  at most {limits.connections} connections, {limits.connections_per_client} from one client,"
+        f" {_count(limits.recipients, 'recipient')} a message, {limits.temporary_disk >> 20} MiB of temporary files"
+    )
+
+
+def _listener(listener: Listener) -> str:
+    offered = {"none": "", "starttls": ", STARTTLS offered", "implicit": ", TLS from the first octet"}[listener.tls]
+    outside = ", facing outside: a sender of ours is a stranger here" if listener.outside else ""
+    return f"{_address(listener.host, listener.port)}{offered}{outside}"
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

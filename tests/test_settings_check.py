@@ -1,0 +1,152 @@
+"""``kaifu config check``: says in words what will be used, or everything that is wrong, and touches nothing."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from kaifu.proxy.cli_config import config
+
+POLICY = "version: 1\nmode: observe\nrules:\n  - name: ask\n    when: {direction: outbound}\n    then: {request: add}\n"
+SETTINGS = """\
+realm: [例え.jp, .example.com]
+policy: policy.yaml
+ledger: sqlite:///ledger.db
+zone: Asia/Tokyo
+relay:
+  listen:
+    - 127.0.0.1:10025
+    - {address: "[::]:25", outside: true}
+  next_hop: 127.0.0.1:10026
+  hostname: relay.example.com
+"""
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    (tmp_path / "policy.yaml").write_text(POLICY)
+    (tmp_path / "kaifu.yaml").write_text(SETTINGS)
+    return tmp_path
+
+
+def check(directory: Path) -> Result:
+    return CliRunner().invoke(config, ["check", "--config", str(directory / "kaifu.yaml")], catch_exceptions=False)
+
+
+def add(directory: Path, more: str) -> None:
+    (directory / "kaifu.yaml").write_text(SETTINGS + more)
+
+
+def test_valid_settings_are_told_in_words(directory: Path) -> None:
+    result = check(directory)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert (
+        result.stdout
+        == f"""\
+{directory}/kaifu.yaml is valid.
+Ours: 例え.jp, example.com and its subdomains
+Policy: {directory}/policy.yaml, 1 rule, observed only: nothing is changed or withheld
+Ledger: {directory}/ledger.db; when it fails, mail that needs it gets 451 and other mail passes
+Time zone: Asia/Tokyo
+Relay: named relay.example.com
+  listens on 127.0.0.1:10025
+  listens on [::]:25, facing outside: a sender of ours is a stranger here
+  for clients in 127.0.0.0/8, ::1/128
+  hands mail to 127.0.0.1:10026, with TLS when offered
+  AUTH passed through and XFORWARD sent when the next hop offers it
+  at most 500 connections, 200 from one client, 1000 recipients a message, 2048 MiB of temporary files
+"""
+    )
+
+
+def test_checking_leaves_no_trace(directory: Path) -> None:
+    before = sorted(directory.iterdir())
+    assert check(directory).exit_code == 0
+    assert sorted(directory.iterdir()) == before
+
+
+def test_without_a_relay_section_there_is_less_to_say(directory: Path) -> None:
+    (directory / "kaifu.yaml").write_text(SETTINGS.split("relay:")[0])
+    result = check(directory)
+    assert result.exit_code == 0
+    assert result.stdout.endswith("Time zone: Asia/Tokyo\nRelay: not configured\n")
+
+
+def test_bad_settings_are_refused_with_their_places(directory: Path) -> None:
+    add(directory, "  worker: 2\nzones: UTC\n")
+    result = check(directory)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert [line.removeprefix(f"{directory}/") for line in result.stderr.splitlines()] == [
+        'kaifu.yaml:11:3: unknown key "worker" in relay (did you mean "workers"?)',
+        'kaifu.yaml:12:1: unknown key "zones" in the file (did you mean "zone"?)',
+    ]
+
+
+def test_a_bad_policy_is_refused_with_its_places(directory: Path) -> None:
+    (directory / "policy.yaml").write_text(POLICY.replace("request", "requst"))
+    result = check(directory)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith(f"{directory}/policy.yaml:6:12: ")
+    assert '"request"' in result.stderr
+
+
+def test_a_policy_that_is_not_there_is_named(directory: Path) -> None:
+    (directory / "policy.yaml").unlink()
+    result = check(directory)
+    assert result.exit_code == 2
+    assert f"{directory}/policy.yaml" in result.stderr
+    assert "No such file" in result.stderr
+
+
+def test_warnings_alone_do_not_fail(directory: Path) -> None:
+    add(directory, "  clients: 0.0.0.0/0\n")
+    result = check(directory)
+    assert result.exit_code == 0
+    assert "kaifu.yaml:11:12: warning: 0.0.0.0/0 lets everybody in" in result.stderr
+    assert "for clients in 0.0.0.0/0" in result.stdout
+
+
+def test_everything_missing_around_the_settings_is_named_at_once(directory: Path) -> None:
+    (directory / "kaifu.yaml").write_text(
+        SETTINGS.replace("sqlite:///ledger.db", "sqlite:////nowhere/ledger.db")
+        + "  temporary_directory: nowhere\n  tls: {certificate: cert.pem, key: key.pem, ca: ca.pem, next_hop: verify}\n"
+    )
+    result = check(directory)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert [line.removeprefix(f"{directory}/kaifu.yaml: ") for line in result.stderr.splitlines()] == [
+        "ledger: there is no directory /nowhere",
+        f"relay.temporary_directory: {directory}/nowhere is no directory that can be written",
+        f"relay.tls.certificate: {directory}/cert.pem: No such file or directory",
+        f"relay.tls.key: {directory}/key.pem: No such file or directory",
+        f"relay.tls.ca: {directory}/ca.pem: No such file or directory",
+    ]
+
+
+def test_a_certificate_that_is_none_is_refused(directory: Path) -> None:
+    add(directory, "  tls: {certificate: policy.yaml}\n")
+    result = check(directory)
+    assert result.exit_code == 2
+    assert "relay.tls: certificate, key or ca cannot be used" in result.stderr
+
+
+def test_a_real_certificate_is_fine(directory: Path) -> None:
+    make = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=relay.example.com -keyout key.pem -out cert.pem"
+    subprocess.run(make.split(), cwd=directory, check=True, capture_output=True)
+    add(directory, "  tls: {certificate: cert.pem, key: key.pem, ca: cert.pem, next_hop: verify}\n")
+    result = check(directory)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert "  listens on 127.0.0.1:10025, STARTTLS offered\n" in result.stdout
+    assert "with TLS always, certificate verified" in result.stdout
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_a_ledger_of_another_owner_is_noticed(directory: Path) -> None:
+    (directory / "ledger.db").touch()
+    os.chown(directory / "ledger.db", 12345, 12345)
+    result = check(directory)
+    assert result.exit_code == 2
+    assert f"{directory}/ledger.db has another owner than its directory" in result.stderr
