@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import smtplib
+import socket
 import subprocess
 import sys
 import tempfile
@@ -27,13 +28,14 @@ from .display import visible
 from .requests import REQUEST_HEADERS
 
 SETTINGS = """\
+# Settings of the demonstration; the reference is proxy/README.md.
 realm: [example.co.jp]
 policy: policy.yaml
 ledger: sqlite:///{directory}/ledger.db
 zone: Asia/Tokyo
 relay:
   listen: 127.0.0.1:0
-  next_hop: 127.0.0.1:{port}
+  next_hop: 127.0.0.1:{next_hop}
   clients: [127.0.0.0/8]
   hostname: relay.example.co.jp
 """
@@ -52,37 +54,55 @@ class _Mailboxes:
         return "250 2.0.0 Ok: kept"
 
 
+@contextmanager
+def _next_hop(mailboxes: _Mailboxes) -> Iterator[int]:
+    """The built-in next hop on a port of its own."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    controller = Controller(mailboxes, hostname="127.0.0.1", port=port, enable_SMTPUTF8=True)
+    controller.start()
+    try:
+        yield port
+    finally:
+        controller.stop()
+
+
+def _configure(directory: Path, next_hop: int) -> Path:
+    """Settings and policy in the directory; gives the settings file."""
+    config = directory / "kaifu.yaml"
+    config.write_text(SETTINGS.format(directory=directory, next_hop=next_hop), encoding="utf-8")
+    policy = directory / "policy.yaml"
+    if not policy.exists():
+        policy.write_text(files(__package__).joinpath("demo.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    return config
+
+
+def _kaifu(*words: str) -> list[str]:
+    return [sys.executable, "-m", f"{__package__}.cli", *words]
+
+
 class _Demo:
     """Plays the scenes and tells about them."""
 
-    def __init__(self, directory: Path, console: Console) -> None:
-        self.config = directory / "kaifu.yaml"
-        self._directory = directory
+    def __init__(self, console: Console) -> None:
         self._console = console
         self._mailboxes = _Mailboxes()
         self._ids: dict[str, str] = {}
-        self._log: list[str] = []
 
-    def play(self) -> None:
-        """All scenes, one after another."""
-        controller = Controller(self._mailboxes, hostname="127.0.0.1", port=0, enable_SMTPUTF8=True)
-        controller.start()
-        try:
-            assert controller.server is not None
-            port = controller.server.sockets[0].getsockname()[1]
-            self.config.write_text(SETTINGS.format(directory=self._directory, port=port), encoding="utf-8")
-            policy = files(__package__).joinpath("demo.yaml").read_text(encoding="utf-8")
-            (self._directory / "policy.yaml").write_text(policy, encoding="utf-8")
-            with self._relay() as relay_port:
+    def play(self, directory: Path) -> Path:
+        """All scenes, one after another; gives the settings file."""
+        with _next_hop(self._mailboxes) as next_hop:
+            config = _configure(directory, next_hop)
+            with self._relay(config) as port:
                 for number, scene in enumerate(SCENES, 1):
-                    self._play(number, scene, relay_port)
-        finally:
-            controller.stop()
+                    self._play(number, scene, port)
+        return config
 
     @contextmanager
-    def _relay(self) -> Iterator[int]:
+    def _relay(self, config: Path) -> Iterator[int]:
         """A relay process of its own; gives its port."""
-        command = [sys.executable, "-m", f"{__package__}.cli", "relay", "--config", str(self.config)]
+        command = _kaifu("relay", "--config", str(config))
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, encoding="utf-8") as process:
             assert process.stderr is not None
             try:
@@ -150,23 +170,15 @@ def demo(keep: str | None) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     console = Console(highlight=False, soft_wrap=True)
     console.print("[bold]kaifu demo[/bold]: mail clients → kaifu relay → next hop, all on this machine")
-    player = _Demo(directory, console)
-    player.play()
+    config = _Demo(console).play(directory)
     console.print("\n[bold]What the ledger holds now[/bold]  (kaifu receipts list)\n")
-    _show_receipts(player.config)
-    config = f"--config {player.config}"
+    sys.stdout.flush()
+    subprocess.run(_kaifu("receipts", "list", "--config", str(config)), check=True)
     console.print(
         "\n–  not asked   ✓  asked   ✓✓  displayed or replied   ✗  failed, denied or deleted unread\n"
         "\n[bold]Look further[/bold]\n"
-        f"  kaifu receipts show 2 {config}\n"
-        f"  kaifu receipts list --json {config}\n"
+        f"  kaifu receipts show 2 --config {config}\n"
+        f"  kaifu receipts list --json --config {config}\n"
         f"  kaifu policy check {directory}/policy.yaml\n"
         "  kaifu inspect FILE.eml\n"
     )
-
-
-def _show_receipts(config: Path) -> None:
-    """The table, exactly as the command prints it."""
-    command = [sys.executable, "-m", f"{__package__}.cli", "receipts", "list", "--config", str(config)]
-    sys.stdout.flush()
-    subprocess.run(command, check=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,7 +18,7 @@ cuts = st.lists(st.integers(0, 60), max_size=12)
 
 def chunks(data: bytes, places: list[int]) -> list[bytes]:
     edges = sorted({min(p, len(data)) for p in places} | {0, len(data)})
-    return [data[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    return [data[a:b] for a, b in pairwise(edges)]
 
 
 def run(wire: bytes, places: list[int]) -> tuple[bytes, bytes] | None:
@@ -65,7 +66,6 @@ def test_a_stuffed_message_arrives_as_it_is_and_what_follows_is_kept(
     message = stuff(body.replace(b"\r\n.\r\n", b"\r\n..\r\n") + b"\r\n")
     got = run(message + b".\r\n" + after, places)
     assert got == (message, after)
-    assert unstuff(message) == unstuff(got[0])
 
 
 @given(clean)
