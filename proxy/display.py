@@ -8,6 +8,8 @@ It knows nothing of markup: who prints through a library with markup of its own 
 
 from __future__ import annotations
 
+import json
+
 _NAMED = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 # Joiners are needed to spell several languages and to show composed emoji; the two spaces are ordinary text.
@@ -32,3 +34,14 @@ def _escape(character: str) -> str:
     if code < 0x100:
         return f"\\x{code:02x}"
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def json_line(value: object) -> str:
+    """JSON on one line, as every ``--json`` prints it: any script readable, everything else escaped as ``\\u202e``."""
+    text = json.dumps(value, ensure_ascii=False, separators=(", ", ": "))
+    return text if text.isprintable() else "".join(c if c.isprintable() else _json_escape(c) for c in text)
+
+
+def _json_escape(character: str) -> str:
+    """A character inside a JSON string; outside strings json writes only what is printable (RFC 8259 7)."""
+    return json.dumps(character)[1:-1]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from kaifu.policies.facts import Kind, ReceiptRequest, ReportFacts
 from kaifu.proxy.message import HeaderBlock, split_message
 from kaifu.proxy.mime import content_type
-from kaifu.proxy.reports import REPORT_TYPES, Reports, find_reports
+from kaifu.proxy.reports import PREFIX, REPORT_TYPES, Reports, find_reports
 from kaifu.proxy.requests import find_requests
 from kaifu.proxy.suspected import Suspicion, suspect
 
@@ -29,8 +29,8 @@ _ALWAYS = REPORT_TYPES | {"multipart/report", "multipart/signed", "multipart/par
 class Inspection:
     """What a message is.
 
-    ``kind``: ``mail``, ``mdn``, ``dsn`` or ``suspected-receipt``. ``requests``: the receipt requests of the outer
-    header block. ``reports``: empty for mail. ``suspicion``: set for a suspected receipt.
+    ``kind``: ``mail``, ``mdn``, ``dsn`` or ``suspected-receipt``. ``requests``: the fields of the outer header block
+    that ask for a receipt. ``reports``: empty for mail. ``suspicion``: set for a suspected receipt.
     """
 
     kind: str
@@ -84,7 +84,9 @@ def inspect_body(
 
 
 def inspect_message(raw: bytes, *, complete: bool = True, extra: Iterable[str] = ()) -> Inspection:
-    """What the message in these octets is. ``extra``: further names of receipt request fields.
+    """What the message in these octets is, judged as the relay does by the first ``PREFIX`` octets of its body.
+
+    ``complete``: the octets are the whole message. ``extra``: further names of receipt request fields.
 
     What was saved from HTTP (AS2) may begin with a delimiter line of the multipart that it was taken out of; the
     header block is then the one after it.
@@ -94,4 +96,6 @@ def inspect_message(raw: bytes, *, complete: bool = True, extra: Iterable[str] =
     if not len(header) and (saved := _SAVED_BODY.match(raw)):
         block, offset = split_message(raw[saved.end() :])
         header, offset = HeaderBlock.parse(block), offset + saved.end()
-    return inspect_body(header, raw[offset:], complete=complete, requests=find_requests(header, extra))
+    body = raw[offset : offset + PREFIX]
+    complete = complete and offset + len(body) == len(raw)
+    return inspect_body(header, body, complete=complete, requests=find_requests(header, extra))

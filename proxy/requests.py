@@ -53,31 +53,36 @@ FLAG_HEADERS = frozenset(("x-pmrqc", "x-ack", "return-receipt-requested"))
 _NO = frozenset(("", "0", "no", "false", "none", "off", "never"))
 
 
-def find_requests(block: HeaderBlock, extra: Iterable[str] = ()) -> tuple[ReceiptRequest, ...]:
-    """The fields of the outer header block that ask for a read receipt, in the order in which they stand.
+def list_requests(block: HeaderBlock, extra: Iterable[str] = ()) -> tuple[ReceiptRequest, ...]:
+    """Every receipt request field of the outer header block, asking by itself or not, in the order in which they stand.
 
-    ``extra``: further names, from the policy (any case). A field whose value holds no address (``<>``, a URL, a
-    flag) still asks; its ``addresses`` are empty.
+    ``extra``: further names, from the policy (any case). Where a value holds no address (``<>``, a URL, a flag),
+    ``addresses`` are empty.
     """
-    found = [
-        (field, nth)
-        for name in _names(ASKING_HEADERS, extra)
-        if name in block
-        for nth, field in enumerate(block.all(name), 1)
-    ]
-    requests = [_request(block, field, nth) for field, nth in sorted(found, key=_place)]
-    return tuple(r for r in requests if not (r.name.lower() in FLAG_HEADERS and r.value.strip().lower() in _NO))
+    return tuple(_request(block, field, nth) for field, nth in _fields(block, _names(REQUEST_HEADERS, extra)))
+
+
+def find_requests(block: HeaderBlock, extra: Iterable[str] = ()) -> tuple[ReceiptRequest, ...]:
+    """Those of them that ask for a read receipt (see :func:`asks`)."""
+    fields = _fields(block, _names(ASKING_HEADERS, extra))
+    return tuple(request for request in (_request(block, field, nth) for field, nth in fields) if asks(request))
+
+
+def asks(request: ReceiptRequest) -> bool:
+    """Does this field ask for a read receipt by being there? One without an address does; a switch set to no does not."""
+    name = request.name.lower()
+    return name not in NOT_ASKING and not (name in FLAG_HEADERS and request.value.strip().lower() in _NO)
 
 
 def request_fields(block: HeaderBlock, extra: Iterable[str] = ()) -> tuple[tuple[str, int], ...]:
     """Name as received and 1-based occurrence of every receipt request field, asking or not: what ``strip`` removes."""
-    found = [
-        (field, nth)
-        for name in _names(REQUEST_HEADERS, extra)
-        if name in block
-        for nth, field in enumerate(block.all(name), 1)
-    ]
-    return tuple((_name(field), nth) for field, nth in sorted(found, key=_place))
+    return tuple((_name(field), nth) for field, nth in _fields(block, _names(REQUEST_HEADERS, extra)))
+
+
+def _fields(block: HeaderBlock, names: tuple[str, ...]) -> list[tuple[HeaderField, int]]:
+    """The fields of those names, each with its occurrence, in the order in which they stand."""
+    found = [(field, nth) for name in names if name in block for nth, field in enumerate(block.all(name), 1)]
+    return sorted(found, key=_place)
 
 
 def _names(names: tuple[str, ...], extra: Iterable[str]) -> tuple[str, ...]:
