@@ -13,6 +13,7 @@ import socket
 import ssl
 import sys
 import time
+from collections.abc import Callable, Coroutine
 
 import click
 
@@ -61,7 +62,7 @@ def run(settings: Settings, relay_settings: RelaySettings) -> None:
     sockets = [_bind(listener.host, listener.port) for listener in relay_settings.listen]
     _announce(log, settings, relay_settings, sockets)
     if relay_settings.workers == 1:
-        _run_loop(settings, relay_settings, sockets)
+        _run_loop(settings, relay_settings, sockets, _stay_alive)
     else:
         _Supervisor(settings, relay_settings, sockets, log).run()
 
@@ -113,17 +114,29 @@ def _bind(host: str, port: int) -> socket.socket:
     return bound
 
 
-def _run_loop(settings: Settings, relay_settings: RelaySettings, sockets: list[socket.socket]) -> None:
+def _run_loop(
+    settings: Settings,
+    relay_settings: RelaySettings,
+    sockets: list[socket.socket],
+    alongside: Callable[[], Coroutine[None, None, None]] | None = None,
+) -> None:
+    """One process: uvloop where it installs, else asyncio's own loop. ``alongside`` runs until it stops."""
+    serving = _serve(settings, relay_settings, sockets, alongside)
     try:
         import uvloop
     except ImportError:
-        asyncio.run(_serve(settings, relay_settings, sockets))
+        asyncio.run(serving)
         return
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(settings, relay_settings, sockets))
+        runner.run(serving)
 
 
-async def _serve(settings: Settings, relay_settings: RelaySettings, sockets: list[socket.socket]) -> None:
+async def _serve(
+    settings: Settings,
+    relay_settings: RelaySettings,
+    sockets: list[socket.socket],
+    alongside: Callable[[], Coroutine[None, None, None]] | None,
+) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -136,20 +149,21 @@ async def _serve(settings: Settings, relay_settings: RelaySettings, sockets: lis
         open_ledger(settings.ledger),
         Contexts(relay_settings),
     )
-    notify("READY=1")
-    watch = loop.create_task(_watchdog())
+    companion = loop.create_task(alongside()) if alongside is not None else None
     try:
         await relay_process.serve(sockets, stop)
     finally:
-        watch.cancel()
-        notify("STOPPING=1")
+        if companion is not None:
+            companion.cancel()
 
 
-async def _watchdog() -> None:
+async def _stay_alive() -> None:
+    """Tell the service manager that we are ready, and for as long as the event loop turns."""
+    notify("READY=1")
     seconds = watchdog_seconds()
     while seconds:
-        notify("WATCHDOG=1")
         await asyncio.sleep(seconds)
+        notify("WATCHDOG=1")
 
 
 class _Supervisor:
@@ -171,6 +185,10 @@ class _Supervisor:
             signal.signal(number, self._on_stop)
         for _ in range(self._relay_settings.workers):
             self._start()
+        notify("READY=1")
+        if seconds := watchdog_seconds():
+            signal.signal(signal.SIGALRM, lambda number, frame: notify("WATCHDOG=1"))
+            signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
         while self._workers:
             pid, status = os.wait()
             self._workers.discard(pid)
@@ -181,6 +199,7 @@ class _Supervisor:
 
     def _on_stop(self, number: int, frame: object) -> None:
         self._stopping = True
+        notify("STOPPING=1")
         for pid in self._workers:
             os.kill(pid, signal.SIGTERM)
 
@@ -193,11 +212,11 @@ class _Supervisor:
             return
         status = 1
         try:
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM):
                 signal.signal(number, signal.SIG_DFL)
             _run_loop(self._settings, self._relay_settings, self._sockets)
             status = 0
-        except Exception as error:  # the parent starts another; a traceback would say less than this line
+        except Exception as error:  # noqa: BLE001 - the parent starts another; a traceback would say less than this line
             self._log("worker-failed", error=f"{type(error).__name__}: {error}")
         finally:
             os._exit(status)

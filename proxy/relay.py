@@ -21,6 +21,7 @@ from .ledger import Ledger, LedgerError
 from .nexthop import Answer, Contexts, Pool
 from .policyfile import PolicyFile
 from .replies import Reply
+from .servicemanager import notify
 from .session import ClientWire, Session
 from .settings import RelaySettings, Settings
 from .transfer import Transfer
@@ -154,7 +155,7 @@ class Relay:
         for listener, bound in zip(self.relay_settings.listen, sockets, strict=True):
             servers.append(
                 await loop.create_server(
-                    lambda listener=listener: ClientWire(self, listener, self.sweeper),  # type: ignore[misc]
+                    lambda listener=listener: ClientWire(self, listener, self.sweeper),
                     sock=bound,
                     ssl=self.contexts.server if listener.tls == "implicit" else None,
                     backlog=1024,
@@ -174,6 +175,7 @@ class Relay:
 
     async def _finish(self) -> None:
         self.stopping = True
+        notify("STOPPING=1")
         self._all_gone.clear()
         for session in list(self._sessions):
             session.stop()

@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING
 
 from . import replies
 from .address import AddressError, envid_of, parse_mail, parse_rcpt
-from .authentication import Authentication, offered_mechanisms
+from .authentication import Authentication
 from .delivery import Upstream
 from .envelope import Envelope, Parameters, Recipient, ReversePath
+from .extensions import ehlo_reply, for_client, keywords, missing
 from .incoming import ClientGone, Incoming, drain_briefly
 from .nexthop import Answer, Capabilities, NextHop, NextHopError, is_loopback
 from .replies import Reply, ReplyError
 from .settings import Listener
-from .trace import XFORWARD_NAMES, Client, read_xforward, received_field, xforward_commands
+from .trace import Client, read_xforward, received_field, xforward_commands
 from .transfer import Transfer
 from .wire import LineTooLong, PeerGone, PeerSilent, Sweeper, Wire, Woken
 
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
 
 COMMAND_LIMIT = 12288
 """Octets of a command line; RFC 4954 section 4 asks for as much in AUTH."""
-
-PASSED_KEYWORDS = ("PIPELINING", "SIZE", "8BITMIME", "SMTPUTF8", "DSN", "ENHANCEDSTATUSCODES")
-NEEDS = {"SMTPUTF8": "SMTPUTF8", "RET": "DSN", "ENVID": "DSN", "NOTIFY": "DSN", "ORCPT": "DSN", "SIZE": "SIZE"}
 
 
 class ClientWire(Wire):
@@ -102,7 +100,7 @@ class Session:
             self._say(error.reply)
             if error.reply is replies.BARE_LINE_END:
                 await drain_briefly(self.wire, 5.0)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a bug of ours must not become a traceback, nor a lost message
             self.relay.unforeseen(error, client=self.address)
             self._say(replies.OURS_FAILED)
         finally:
@@ -194,38 +192,17 @@ class Session:
         await self._abandon()
         offered = await self.relay.pool.capabilities() if self.private is None else self.private.capabilities
         self._hello, self._extended = name, extended
-        own = self.relay.relay_settings.hostname.encode("ascii", "replace")
         if not extended:
-            self.wire.write(b"250 " + own + b"\r\n")
+            self._say(Reply(250, "", self.relay.relay_settings.hostname))
             return
-        self._shown = Capabilities(self._keywords(offered))
-        lines = [own] + [k.encode() + (b" " + v if v else b"") for k, v in self._shown.keywords.items()]
-        self.wire.write(b"".join(b"250" + (b" " if line is lines[-1] else b"-") + line + b"\r\n" for line in lines))
-
-    def _keywords(self, offered: Capabilities) -> dict[str, bytes]:
-        """What the client is shown: what we support and the next hop offers, plus our own STARTTLS."""
-        shown = {k: offered.keywords[k] if k == "SIZE" else b"" for k in PASSED_KEYWORDS if k in offered}
-        if self._listener.tls == "starttls" and self.relay.contexts.server is not None and self.wire.tls is None:
-            shown["STARTTLS"] = b""
-        mechanisms = self._mechanisms(offered)
-        if mechanisms and not self.authenticated:
-            shown["AUTH"] = " ".join(mechanisms).encode()
-        if (
-            self._trusted
-            and not self._listener.outside
-            and "XFORWARD" in offered
-            and self.relay.relay_settings.xforward
-        ):
-            shown["XFORWARD"] = " ".join(n for n in offered.words("XFORWARD") if n in XFORWARD_NAMES).encode()
-        return shown
-
-    def _mechanisms(self, offered: Capabilities) -> list[str]:
-        """AUTH mechanisms to pass on: none unless both legs are protected."""
-        if not self.relay.relay_settings.auth:
-            return []
-        if self.wire.tls is None and not is_loopback(self.address):
-            return []
-        return offered_mechanisms(offered)
+        protected = self.wire.tls is not None or is_loopback(self.address)
+        self._shown = keywords(
+            offered,
+            start_tls=self._listener.tls == "starttls" and self.wire.tls is None,
+            auth=self.relay.relay_settings.auth and protected and not self.authenticated,
+            xforward=self.relay.relay_settings.xforward and self._trusted and not self._listener.outside,
+        )
+        self.wire.write(ehlo_reply(self.relay.relay_settings.hostname, self._shown))
 
     async def _on_starttls(self, argument: bytes) -> None:
         if argument:
@@ -280,9 +257,9 @@ class Session:
             raise ReplyError(replies.UNSUPPORTED_PARAMETER)
         self._broken = None
         upstream, answer = await self._open_transaction(b"MAIL FROM:" + argument[5:].lstrip(), path.parameters)
-        if answer.code != 250:
+        if not answer.ok:
             self.relay.pool.release(upstream.connection)
-            self.wire.write(_for_client(answer))
+            self.wire.write(for_client(answer))
             return
         self._upstream, self._reverse_path, self._utf8 = upstream, path, utf8
         self.wire.write(answer.octets)
@@ -312,14 +289,11 @@ class Session:
             connection = await self.relay.pool.acquire(fresh=True)
 
     def _check(self, connection: NextHop, parameters: Parameters) -> None:
-        used = {NEEDS[name] for name, _ in parameters.items if name in NEEDS}
-        if (parameters.get("BODY") or b"").upper() == b"8BITMIME":
-            used.add("8BITMIME")
-        missing = [k for k in used if k in self._shown and k not in connection.capabilities]
-        if missing:
+        gone = missing(parameters, self._shown, connection.capabilities)
+        if gone:
             if not connection.private:
                 self.relay.pool.put_back(connection)
-            raise ReplyError(replies.NEXT_HOP_CHANGED, f"the next hop offers {', '.join(missing)} no longer")
+            raise ReplyError(replies.NEXT_HOP_CHANGED, f"the next hop offers {', '.join(gone)} no longer")
 
     async def _on_rcpt(self, argument: bytes) -> None:
         if self._broken is not None:
@@ -339,11 +313,11 @@ class Session:
         except ReplyError as error:
             self._break(error)
             raise
-        if answer.code in (250, 251):
+        if answer.ok:
             self._recipients.append(recipient)
             self.wire.write(answer.octets)
             return
-        self.wire.write(_for_client(answer))
+        self.wire.write(for_client(answer))
         if answer.code == 421:
             self._break(ReplyError(replies.NEXT_HOP_LOST))
 
@@ -410,7 +384,7 @@ class Session:
         except ClientGone:
             cause = "the client went away within its message"
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the client keeps its mail whatever went wrong here
             self.relay.unforeseen(error, id=queue_id)
             answer, cause = Answer.of(replies.OURS_FAILED), "internal error"
             await incoming.drain()
@@ -419,7 +393,7 @@ class Session:
             self.relay.log_message(
                 transfer, envelope, queue_id, self.address, answer, cause, time.monotonic() - started
             )
-        self.wire.write(_for_client(answer))
+        self.wire.write(for_client(answer))
 
     async def _after_message(self, upstream: Upstream) -> None:
         self._forget_transaction()
@@ -448,12 +422,3 @@ class Session:
         if not self.relay.relay_settings.xforward or "XFORWARD" not in connection.capabilities:
             return []
         return xforward_commands(self._client(), self._xforward, connection.capabilities.words("XFORWARD"))
-
-
-def _for_client(answer: Answer) -> bytes:
-    """An answer in a form that is true for our client: the next hop's 421 does not end our session."""
-    if answer.code == 421:
-        return b"".join(b"451" + line[3:] + b"\r\n" for line in answer.octets.split(b"\r\n")[:-1])
-    if not 400 <= answer.code < 600 and not answer.ok:
-        return replies.NEXT_HOP_CONFUSED.octets()
-    return answer.octets
