@@ -94,7 +94,8 @@ def test_the_wheel_holds_what_git_knows_of_the_three_directories(wheel: Path) ->
 def test_the_wheel_brings_the_deployment_guide_and_its_files(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         shared = {name.split(".data/data/")[1] for name in archive.namelist() if ".data/data/" in name}
-    assert shared == {f"share/kaifu/{name}" for name in tracked() if name.startswith("systemd/")}
+    wanted = [name for name in tracked() if name.startswith(("systemd/", "policies/examples/"))]
+    assert shared == {f"share/kaifu/{name.removeprefix('policies/')}" for name in wanted}
 
 
 def test_in_an_empty_environment_the_command_knows_its_words(installed: Path) -> None:
