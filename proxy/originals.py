@@ -1,0 +1,85 @@
+"""Originals: which recorded recipient does an address mean, and who asked for what comes back from there?
+
+Called by :mod:`kaifu.proxy.match`. Addresses are compared as people do (:attr:`Mailbox.key`); a subaddress
+(``name+tag@domain``, RFC 5233) and the address without its tag are one mailbox. Pure; never raises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
+
+from kaifu.policies.facts import AskedBy, Mailbox, mailbox_key
+from kaifu.proxy.address import unquote_local_part
+from kaifu.proxy.ledger import Known, Original, OriginalRecipient
+from kaifu.proxy.reports import Tie
+
+
+def first(ties: Iterable[Tie], known: Known) -> tuple[Tie, tuple[Original, ...]] | None:
+    """The best candidate that the ledger knows."""
+    for tie in ties:
+        originals = known.originals.get(tie.id)
+        if originals:
+            return tie, tuple(originals)
+    return None
+
+
+def recipients_of(originals: Sequence[Original], told: Iterable[Mailbox]) -> list[OriginalRecipient]:
+    """The recorded recipients that some mailboxes are; by tag only where that leaves one address."""
+    keys = {mailbox.key for mailbox in told if mailbox.domain}
+    if not keys:
+        return []
+    all_of_them = [(address_key(r.address), r) for o in originals for r in o.recipients if r.address]
+    exact = [r for key, r in all_of_them if key in keys]
+    if exact:
+        return exact
+    plain = {untagged(key) for key in keys}
+    near = {key for key, _ in all_of_them if untagged(key) in plain}
+    return [r for key, r in all_of_them if key in near] if len(near) == 1 else []
+
+
+def only_recipient(originals: Sequence[Original]) -> OriginalRecipient | None:
+    """The only recipient of a message, None when there are several."""
+    recipients = [r for o in originals for r in o.recipients]
+    return recipients[0] if recipients and len({address_key(r.address) for r in recipients}) == 1 else None
+
+
+def is_sender(originals: Sequence[Original], authors: Sequence[Mailbox]) -> bool:
+    return any(
+        untagged(address_key(o.sender)) == untagged(author.key) for o in originals if o.sender for author in authors
+    )
+
+
+def same_as_any(mailbox: Mailbox, others: Iterable[Mailbox]) -> bool:
+    return any(untagged(mailbox.key) == untagged(other.key) for other in others)
+
+
+@lru_cache(maxsize=8192)
+def address_key(address: str) -> str:
+    """The comparison key of an address that the ledger keeps as text."""
+    local, at, domain = address.rpartition("@")
+    return mailbox_key(unquote_local_part(local), domain) if at else mailbox_key(unquote_local_part(address), "")
+
+
+def untagged(key: str) -> str:
+    """A comparison key without the tag of a subaddress (RFC 5233)."""
+    local, at, domain = key.rpartition("@")
+    name = local.partition("+")[0]
+    return f"{name}@{domain}" if at and name else key
+
+
+def asked_of(
+    recipients: Sequence[OriginalRecipient],
+    originals: Sequence[Original],
+    who: Callable[[OriginalRecipient], AskedBy],
+) -> AskedBy:
+    """Who asked for what is answered: of the recipients concerned, else of all, because somebody answers for them."""
+    return strongest(map(who, recipients or [r for o in originals for r in o.recipients]))
+
+
+_WEIGHT = {AskedBy.NOBODY: 0, AskedBy.POLICY: 1, AskedBy.CLIENT: 2}
+
+
+def strongest(asked: Iterable[AskedBy]) -> AskedBy:
+    """The client if any is."""
+    return max(asked, key=_WEIGHT.__getitem__, default=AskedBy.NOBODY)

@@ -1,0 +1,387 @@
+"""Transit: what happens to one message. The one brain that every host asks.
+
+A host (relay, milter, ``kaifu policy explain``) calls :func:`~kaifu.proxy.observe.observe`, looks up :func:`query` in the
+ledger, and calls :func:`judge`; the :class:`~kaifu.proxy.judgement.Judgement` says what to send to whom with which edits, what
+the ledger must hold before the final dot, and why, in one sentence per recipient. Pure: time, queue id and what the ledger
+knows come in as arguments, so the same arguments always give the same judgement. Never raises.
+
+What is recorded (least data): mail that asks (the client did, or the policy adds or strips), receipts, delivery reports
+about messages of ours, and mail that cites one. All else leaves a count. ``record: none`` leaves a count too, except for
+a receipt that is withheld: what vanished is in the ledger, without subject or evidence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import lru_cache
+
+from kaifu.policies.decide import decide
+from kaifu.policies.decision import Decision, Receipt, Request
+from kaifu.policies.decision import Record as Keep
+from kaifu.policies.facts import AskedBy, Consent, Direction, Facts, Kind
+from kaifu.policies.reasons import sentence
+from kaifu.policies.rules import Policy
+from kaifu.proxy.edits import Delete, HeaderEdit
+from kaifu.proxy.envelope import Recipient
+from kaifu.proxy.judgement import Action, Delivery, Judgement, Verdict
+from kaifu.proxy.ledger import Evidence, Known, Query, Record, RecordedRecipient, RequestState
+from kaifu.proxy.maildate import parse_date
+from kaifu.proxy.match import NO_MATCH, Match, match_reply, match_reports, match_suspected
+from kaifu.proxy.observe import Observation
+from kaifu.proxy.requestedits import (
+    NotifyPlan,
+    RequestPlan,
+    edit_words,
+    fill_message_id,
+    plan_message_id,
+    plan_notify,
+    plan_request,
+    untouched,
+)
+
+__all__ = ["judge", "query", "with_message_id", "without_additions"]
+
+REJECTION = "Receipts are refused here by policy"
+"""The text of the 550 when every recipient rejects a receipt; it names nobody."""
+
+_MOST_SUBJECT = 1000  # characters
+
+
+def query(policy: Policy, observation: Observation) -> Query:
+    """What the host must ask the ledger before it judges: what the message cites, and whose consent matters."""
+    asked = observation.query
+    if not policy.uses_consent:
+        return asked
+    message = observation.message
+    askable = (
+        message.kind is Kind.MAIL
+        and observation.sender_in_realm
+        and not (message.null_reverse_path or message.auto_submitted or message.list_mail)
+    )
+    always, adding = _consent_matters(policy)
+    people = dict.fromkeys(
+        recipient.mailbox.key
+        for recipient, direction in zip(observation.envelope.recipients, observation.directions, strict=True)
+        if (message.kind, direction) in always or (askable and direction in adding)
+    )
+    return replace(asked, consent_of=tuple(people)) if people else asked
+
+
+def judge(
+    policy: Policy,
+    observation: Observation,
+    known: Known,
+    *,
+    now: datetime,
+    queue_id: str,
+    hostname: str,
+    dsn: bool,
+    size: int | None = None,
+) -> Judgement:
+    """Judge one message.
+
+    ``known``: the ledger's answer to :func:`query`. ``now``: aware, in the zone in which rules without one of their own
+    read it. ``hostname``: the right side of a Message-ID that must be made. ``dsn``: the next hop offers DSN. ``size``:
+    octets of header block and body, needed only when the policy says ``uses_size``.
+    """
+    return _Judge(policy, observation.with_size(size), known, now, dsn).judgement(queue_id, hostname)
+
+
+def with_message_id(edits: tuple[HeaderEdit, ...], message_id: str) -> tuple[HeaderEdit, ...]:
+    """The edits with the Message-ID (without brackets) that the ledger minted, where :attr:`Judgement.mint` is set."""
+    return fill_message_id(edits, message_id)
+
+
+def without_additions(judgement: Judgement) -> Judgement:
+    """The judgement when the ledger cannot be used and mail must pass all the same.
+
+    Nothing is added, strips happen, nothing is recorded, and nothing is withheld, because a receipt may only vanish
+    into a ledger.
+    """
+    verdicts = tuple(map(_without_addition, judgement.verdicts))
+    return Judgement(verdicts, _deliveries(verdicts), judgement.rejection, None, judgement.counts)
+
+
+def _without_addition(verdict: Verdict) -> Verdict:
+    strips = verdict.decision.request is Request.STRIP
+    edits = tuple(edit for edit in verdict.edits if strips and isinstance(edit, Delete))
+    adds = verdict.notify_changed and "SUCCESS" in verdict.notify
+    action = Action.FORWARD if verdict.action is Action.WITHHOLD else verdict.action
+    changed = edits != verdict.edits or adds or action is not verdict.action
+    return replace(
+        verdict,
+        action=action,
+        edits=edits,
+        notify=frozenset() if adds else verdict.notify,
+        notify_changed=verdict.notify_changed and not adds,
+        recorded=None,
+        reason=_also(verdict.reason, ["not done because the ledger cannot be used"]) if changed else verdict.reason,
+    )
+
+
+@lru_cache(maxsize=16)
+def _consent_matters(policy: Policy) -> tuple[frozenset[tuple[Kind, Direction]], frozenset[Direction]]:
+    """Where a rule looks at consent, and the directions in which one adds a request (so that the rail does)."""
+    always = {
+        place
+        for place, rules in policy.candidates.items()
+        if any(condition.key == "consent" for rule in rules for condition in rule.when)
+    }
+    adding = {
+        direction
+        for direction in Direction
+        for decisions in (policy.on_mail, *(rule.on_mail for rule in policy.candidates[Kind.MAIL, direction]))
+        if decisions[direction].request is Request.ADD
+    }
+    return frozenset(always), frozenset(adding)
+
+
+_ACTED = frozenset((RequestState.ADDED, RequestState.STRIPPED))
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What is done for one recipient, before anybody knows what the others get."""
+
+    decision: Decision
+    facts: Facts
+    request: RequestPlan
+    notify: NotifyPlan
+    edits: tuple[HeaderEdit, ...]
+    receipt: Receipt
+    acts: bool
+
+
+class _Judge:
+    """One judgement in the making."""
+
+    def __init__(self, policy: Policy, seen: Observation, known: Known, now: datetime, dsn: bool) -> None:
+        self.policy = policy
+        self.seen = seen
+        self.known = known
+        self.now = now
+        self.dsn = dsn
+        self.match, self.evidence = self._matched()
+        self._request_plans: dict[object, RequestPlan] = {}
+        self._plain = untouched(seen.message)
+
+    def _matched(self) -> tuple[Match, tuple[Evidence, ...]]:
+        seen, known = self.seen, self.known
+        if seen.message.kind is not Kind.MAIL:
+            match = match_reports(seen.reports, seen.carrier, known)
+            return match, match.evidence
+        if seen.suspicion is not None:
+            return NO_MATCH, match_suspected(seen.suspicion.form, seen.suspicion.ties, seen.carrier, known)
+        if known.originals:
+            return NO_MATCH, match_reply(seen.carrier, known)
+        return NO_MATCH, ()
+
+    def judgement(self, queue_id: str, hostname: str) -> Judgement:
+        plans = [self._plan(index) for index in range(len(self.seen.directions))]
+        actions, rejected = self._actions(plans)
+        verdicts = tuple(map(self._verdict, self.seen.envelope.recipients, plans, actions))
+        record = self._record(verdicts, plans, queue_id)
+        mint = False
+        if record is not None and record.message_id is None:
+            verdicts, mint = self._minting(verdicts, plans)
+            record = replace(record, mint_host=hostname) if mint else record
+        return Judgement(
+            verdicts,
+            _deliveries(verdicts),
+            REJECTION if rejected else None,
+            record,
+            self._counts(verdicts, record),
+            mint,
+        )
+
+    # one recipient
+
+    def facts(self, index: int) -> Facts:
+        seen = self.seen
+        mailbox = seen.envelope.recipients[index].mailbox
+        consent = self.known.consent.get(mailbox.key, Consent.UNKNOWN) if self.known.consent else Consent.UNKNOWN
+        return Facts(
+            seen.message,
+            mailbox,
+            seen.directions[index],
+            seen.sender_in_realm,
+            self.now,
+            consent,
+            self.match.asked_by,
+            self.match.original_known,
+        )
+
+    def _plan(self, index: int) -> _Plan:
+        facts = self.facts(index)
+        decision = decide(self.policy, facts)
+        wanted = self._request(decision)
+        notify = plan_notify(decision, self.seen.envelope.recipients[index], dsn=self.dsn)
+        acts = wanted.request in _ACTED or bool(wanted.not_possible) or notify.changed or bool(notify.not_possible)
+        if decision.enforced:
+            return _Plan(decision, facts, wanted, notify, wanted.edits, decision.receipt, acts)
+        acts = acts or decision.receipt is not Receipt.DELIVER
+        return _Plan(decision, facts, wanted, notify, (), Receipt.DELIVER, acts)
+
+    def _request(self, decision: Decision) -> RequestPlan:
+        """The header edits of a decision, worked out once for all recipients that share it."""
+        if decision.request is Request.KEEP and decision.suppress is None:
+            return self._plain
+        key = (decision.request, decision.notify, decision.suppress, decision.sources)
+        plan = self._request_plans.get(key)
+        if plan is None:
+            seen = self.seen
+            plan = plan_request(decision, seen.message, seen.block, seen.envelope, self.policy.request_headers)
+            self._request_plans[key] = plan
+        return plan
+
+    @staticmethod
+    def _actions(plans: Sequence[_Plan]) -> tuple[list[Action], bool]:
+        """The action for each recipient. Rejecting is for all or for nobody: a 550 would bounce the others' mail."""
+        wanted = [plan.receipt for plan in plans]
+        rejected = bool(wanted) and all(receipt is Receipt.REJECT for receipt in wanted)
+        if rejected:
+            return [Action.REJECT] * len(wanted), True
+        return [Action.FORWARD if receipt is Receipt.DELIVER else Action.WITHHOLD for receipt in wanted], False
+
+    def _verdict(self, recipient: Recipient, plan: _Plan, action: Action) -> Verdict:
+        decision, facts = plan.decision, plan.facts
+        reason = sentence(decision, facts)
+        notes = self._notes(plan, action)
+        if notes:
+            reason = _also(reason, notes)
+        forwarded = action is Action.FORWARD
+        enforced = decision.enforced
+        verdict = Verdict(
+            recipient,
+            facts.direction,
+            decision,
+            action,
+            reason,
+            plan.edits if forwarded else (),
+            plan.notify.notify if enforced and forwarded else frozenset(),
+            plan.notify.changed and enforced and forwarded,
+        )
+        if self._leaves_row(plan, action):
+            return replace(verdict, recorded=self._recorded(verdict, plan, notes))
+        return verdict
+
+    @staticmethod
+    def _notes(plan: _Plan, action: Action) -> list[str]:
+        """What the sentence must add to what the policy wanted, because something else was there or not possible."""
+        notes = []
+        if plan.decision.request is Request.ADD and plan.request.asked_by is AskedBy.CLIENT:
+            kept = plan.request.request is RequestState.KEPT
+            notes.append("the client had asked already" if kept else "the client had asked in another way")
+        if plan.receipt is Receipt.REJECT and action is Action.WITHHOLD:
+            notes.append("not every recipient rejects it, so it is withheld instead")
+        notes += [f"not possible: {words}" for words in (*plan.request.not_possible, *plan.notify.not_possible)]
+        return notes
+
+    # the record
+
+    def _leaves_row(self, plan: _Plan, action: Action) -> bool:
+        if plan.decision.record is Keep.NONE:
+            return action is Action.WITHHOLD
+        kind = self.seen.message.kind
+        if kind is Kind.MDN or plan.acts or action is not Action.FORWARD:
+            return True
+        if kind is Kind.DSN:
+            return self.match.original_known
+        return self.seen.message.requested or plan.notify.asked_by is not AskedBy.NOBODY
+
+    def _recorded(self, verdict: Verdict, plan: _Plan, notes: Sequence[str]) -> RecordedRecipient:
+        decision = plan.decision
+        enforced = decision.enforced
+        request = plan.request if enforced else self._plain
+        would = None
+        if not enforced:
+            would = _also(sentence(replace(decision, enforced=True), plan.facts), notes)
+        edits = [edit_words(edit) for edit in verdict.edits]
+        if verdict.notify_changed:
+            edits.append(f"NOTIFY={','.join(sorted(verdict.notify))}")
+        return RecordedRecipient(
+            str(verdict.recipient.mailbox),
+            verdict.direction,
+            request.request,
+            request.asked_by,
+            plan.notify.asked_by if enforced or not plan.notify.adds else AskedBy.NOBODY,
+            decision.rule,
+            verdict.reason,
+            would,
+            verdict.action is Action.WITHHOLD,
+            tuple(edits),
+            (*plan.request.not_possible, *plan.notify.not_possible) if enforced else (),
+            decision.retain_days,
+            decision.basis,
+        )
+
+    def _record(self, verdicts: Sequence[Verdict], plans: Sequence[_Plan], queue_id: str) -> Record | None:
+        seen = self.seen
+        kept = any(plan.decision.record is not Keep.NONE for plan in plans)
+        evidence = self.evidence if kept else ()
+        recipients = tuple([v.recorded for v in verdicts if v.recorded is not None])
+        if not recipients and not evidence:
+            return None
+        full = all(plan.decision.record is Keep.FULL for plan in plans)
+        dates = seen.block.values("date") if recipients else ()
+        sender = seen.message.sender
+        return Record(
+            self.now,
+            queue_id,
+            str(sender) if sender is not None else "",
+            seen.attempt_key,
+            seen.message_id,
+            None,
+            seen.message.subject[:_MOST_SUBJECT] if full and recipients and seen.message.kind is Kind.MAIL else None,
+            parse_date(dates[0]) if dates else None,
+            seen.envelope.envid,
+            str(seen.message.kind),
+            self.policy.digest,
+            None,
+            recipients,
+            evidence,
+        )
+
+    def _minting(self, verdicts: tuple[Verdict, ...], plans: Sequence[_Plan]) -> tuple[tuple[Verdict, ...], bool]:
+        """Give the message an id for those whom the policy asks: without one no answer could be tied to it."""
+        edit = plan_message_id(self.seen.block)
+        asked = [
+            edit is not None
+            and v.recorded is not None
+            and plan.decision.enforced
+            and (plan.request.adds or plan.notify.adds)
+            for v, plan in zip(verdicts, plans, strict=True)
+        ]
+        if edit is None or not any(asked):
+            return verdicts, False
+        return tuple(_with_edit(v, edit) if yes else v for v, yes in zip(verdicts, asked, strict=True)), True
+
+    def _counts(self, verdicts: Sequence[Verdict], record: Record | None) -> tuple[tuple[Direction, str], ...]:
+        """Directions in which this message leaves neither a row nor evidence."""
+        if record is not None and record.evidence:
+            return ()
+        rows = {verdict.direction for verdict in verdicts if verdict.recorded is not None}
+        kind = str(self.seen.message.kind)
+        return tuple([(d, kind) for d in dict.fromkeys(v.direction for v in verdicts) if d not in rows])
+
+
+def _with_edit(verdict: Verdict, edit: HeaderEdit) -> Verdict:
+    assert verdict.recorded is not None
+    recorded = replace(verdict.recorded, edits=(*verdict.recorded.edits, edit_words(edit)))
+    return replace(verdict, edits=(*verdict.edits, edit), recorded=recorded)
+
+
+def _deliveries(verdicts: Iterable[Verdict]) -> tuple[Delivery, ...]:
+    """As few transactions as there are different header blocks to send; NOTIFY may differ within one."""
+    groups: dict[tuple[HeaderEdit, ...], list[Verdict]] = {}
+    for verdict in verdicts:
+        if verdict.action is Action.FORWARD:
+            groups.setdefault(verdict.edits, []).append(verdict)
+    return tuple([Delivery(tuple(group), edits) for edits, group in groups.items()])
+
+
+def _also(reason: str, notes: Iterable[str]) -> str:
+    """The sentence with what else must be said, still one sentence."""
+    return "; ".join((reason.removesuffix("."), *notes)) + "."
