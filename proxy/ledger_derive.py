@@ -11,18 +11,24 @@ must read what may still be pending flushes first. Fails with sqlite3's errors; 
 from __future__ import annotations
 
 import sqlite3
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any
 
 from kaifu.policies.facts import mailbox_key
 
-from .ledger import EvidenceKind, Outcome
+from .ledger import EvidenceKind, Outcome, RequestState
 from .ledger_entries import Entry, at_value, canonical
 from .ledger_states import NOTHING, Standing, join, outcome_after, standing_of, state_of
 
 _NO_IDS: dict[str, Any] = {}
 _INSERT_MESSAGE = "INSERT INTO messages VALUES (?,?,?,?,?,?,?,?,?,?)"
-_INSERT_RECIPIENT = "INSERT INTO recipients VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+_INSERT_RECIPIENT = (
+    "INSERT INTO recipients (id, message, entry, at, address, address_key, direction, request, asked_by, report_asked_by,"
+    " rule, outcome, state) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)"
+)
+_FRESH_STATE = {request.value: state_of(request, NOTHING, Outcome.UNKNOWN) for request in RequestState}
+_WITHHELD, _UNKNOWN, _REFUSED = Outcome.WITHHELD.value, Outcome.UNKNOWN.value, Outcome.REFUSED.value
 _STANDING = "transport, handling, failed_at, delivered_at, displayed_at, replied_at"
 
 
@@ -31,6 +37,7 @@ def number_of(text: str) -> int:
     return int.from_bytes(sha256(text.encode("utf-8", "replace")).digest()[:8], "big", signed=True)
 
 
+@lru_cache(maxsize=8192)
 def search_key(address: str) -> str:
     """An address as it is looked up: folded, domain first and from the top, ``example.co.jp`` as ``jp.co.example@``.
 
@@ -61,6 +68,9 @@ class Derived:
         self._messages: list[tuple[Any, ...]] = []
         self._recipients: list[tuple[Any, ...]] = []
         self._attempts: list[tuple[int, bytes]] = []
+        self._outcomes: list[tuple[str, int]] = []
+        self.answered: set[int] = set()
+        """Messages that are answered, and whose attempts are still to be closed by :meth:`flush`."""
         self._apply = {
             "message": self._message,
             "attempt": self._attempt,
@@ -80,25 +90,39 @@ class Derived:
 
     def flush(self) -> None:
         """Write the rows collected so far."""
+        db = self._db
         if self._messages:
-            self._db.executemany(_INSERT_MESSAGE, self._messages)
+            db.executemany(_INSERT_MESSAGE, self._messages)
             self._messages.clear()
         if self._recipients:
-            self._db.executemany(_INSERT_RECIPIENT, self._recipients)
+            db.executemany(_INSERT_RECIPIENT, self._recipients)
             self._recipients.clear()
         if self._attempts:
-            self._db.executemany("INSERT INTO attempts VALUES (?,?)", self._attempts)
+            db.executemany("INSERT INTO attempts VALUES (?,?)", self._attempts)
             self._attempts.clear()
+        if self._outcomes:
+            self._write_outcomes()
+            self._outcomes.clear()
+        if self.answered:
+            db.executemany("DELETE FROM attempts WHERE message = ?", [(message,) for message in self.answered])
+            self.answered.clear()
+
+    def _write_outcomes(self) -> None:
+        """The first outcome of a recipient, unless it is a refusal, changes one column: all of them with one statement."""
+        written = self._db.executemany(
+            f"UPDATE recipients SET outcome = ? WHERE id = ? AND outcome = '{_UNKNOWN}'", self._outcomes
+        )
+        if written.rowcount != len(self._outcomes):
+            for outcome, recipient in self._outcomes:
+                self._set_outcome(outcome, recipient)
 
     def forget(self) -> None:
         """Drop the rows collected so far (after a rollback)."""
         self._messages.clear()
         self._recipients.clear()
         self._attempts.clear()
-
-    def has_pending(self) -> bool:
-        """True when :meth:`flush` would write something."""
-        return bool(self._messages or self._recipients)
+        self._outcomes.clear()
+        self.answered.clear()
 
     def _message(self, entry: Entry) -> None:
         body, cells = entry.body, entry.cells
@@ -127,7 +151,7 @@ class Derived:
     def _recipient(self, entry: Entry, decided: dict[str, Any]) -> None:
         address = (entry.cells.get(f"to.{decided['id']}") or _NO_IDS).get("address")
         request = decided["request"]
-        outcome = (Outcome.WITHHELD if decided.get("withheld") else Outcome.UNKNOWN).value
+        outcome = _WITHHELD if "withheld" in decided else _UNKNOWN
         self._recipients.append(
             (
                 decided["id"],
@@ -142,9 +166,7 @@ class Derived:
                 decided.get("report_asked_by", "nobody"),
                 decided.get("rule"),
                 outcome,
-                state_of(request, NOTHING, outcome),
-                *NOTHING,
-                0,
+                _FRESH_STATE[request],
             )
         )
 
@@ -159,7 +181,7 @@ class Derived:
                 self._recipient(entry, decided)
                 continue
             before = row[0]
-            outcome = outcome_after(before, (Outcome.WITHHELD if decided.get("withheld") else Outcome.UNKNOWN).value)
+            outcome = outcome_after(before, _WITHHELD if "withheld" in decided else _UNKNOWN)
             if before == Outcome.ACCEPTED or (before == Outcome.WITHHELD and not decided.get("withheld")):
                 continue
             request = decided["request"]
@@ -180,24 +202,26 @@ class Derived:
             )
 
     def _outcome(self, entry: Entry) -> None:
-        self.flush()
         for outcome, recipients in entry.body["outcomes"].items():
-            for recipient in recipients:
-                row = self._db.execute(
-                    f"SELECT outcome, state, request, {_STANDING} FROM recipients WHERE id = ?", (recipient,)
-                ).fetchone()
-                if row is None or (after := outcome_after(row[0], outcome)) == row[0]:
-                    continue
-                state = state_of(row[2], Standing(*row[3:]), after)
-                if state == row[1]:
-                    # Naming the column would rewrite its index.
-                    self._db.execute("UPDATE recipients SET outcome = ? WHERE id = ?", (after, recipient))
-                else:
-                    self._db.execute(
-                        "UPDATE recipients SET outcome = ?, state = ? WHERE id = ?", (after, state, recipient)
-                    )
-        if entry.body.get("answered"):
-            self._db.execute("DELETE FROM attempts WHERE message = ?", (entry.message,))
+            if outcome == _REFUSED:
+                self.flush()
+                for recipient in recipients:
+                    self._set_outcome(outcome, recipient)
+            else:
+                self._outcomes += [(outcome, recipient) for recipient in recipients]
+        if "answered" in entry.body and entry.message is not None:
+            self.answered.add(entry.message)
+
+    def _set_outcome(self, outcome: str, recipient: int) -> None:
+        row = self._db.execute(
+            f"SELECT outcome, request, {_STANDING} FROM recipients WHERE id = ?", (recipient,)
+        ).fetchone()
+        if row is not None:
+            after = outcome_after(row[0], outcome)
+            self._db.execute(
+                "UPDATE recipients SET outcome = ?, state = ? WHERE id = ?",
+                (after, state_of(row[1], Standing(*row[2:]), after), recipient),
+            )
 
     def _evidence(self, entry: Entry) -> None:
         self.flush()

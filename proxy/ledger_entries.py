@@ -35,8 +35,9 @@ Limits: text that is no Unicode (lone surrogates) is stored with replacement cha
 from __future__ import annotations
 
 import json
-from base64 import b64encode
+from binascii import b2a_base64
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any
 
@@ -65,11 +66,18 @@ def moment_of(at: int) -> datetime:
     return _EPOCH + at * _MICROSECOND
 
 
+@lru_cache(maxsize=256)
+def _second_text(second: int) -> str:
+    return moment_of(second * 1_000_000).isoformat()[:19]
+
+
 def at_text(at: int) -> str:
     """Microseconds as RFC 3339, for example ``2026-11-21T09:30:00.000000Z``."""
-    return moment_of(at).isoformat(timespec="microseconds")[:26] + "Z"
+    second, rest = divmod(at, 1_000_000)
+    return f"{_second_text(second)}.{rest:06}Z"
 
 
+@lru_cache(maxsize=256)
 def at_value(text: str) -> int:
     """The inverse of :func:`at_text`."""
     return microseconds(datetime.fromisoformat(text))
@@ -97,13 +105,15 @@ class Entry:
 
 
 Cell = tuple[int, str, bytes, str | bytes]
-"""A row of the table ``cells``: entry, name, salt, value."""
+"""A row of the table ``cells``: id, name, salt, value. The id is the entry's number times 2**20, and the cell's place."""
+
+CELLS_PER_ENTRY = 1 << 20
 
 
 def commitment(name: str, salt: bytes, value: bytes) -> str:
     """What the entry keeps of a cell."""
     digest = sha256(b"%b%b%b\0%b" % (CELL_DOMAIN, salt, name.encode(), value)).digest()
-    return b64encode(digest).decode("ascii")
+    return b2a_base64(digest, newline=False).decode("ascii")
 
 
 def clean(value: Any) -> Any:
@@ -117,9 +127,17 @@ def clean(value: Any) -> Any:
     return value
 
 
-def _text(entry_part: Any) -> tuple[str, bytes]:
-    text = _encode(entry_part)
-    return text, text.encode("utf-8")
+def _stored(entry: Entry, name: str, value: Any) -> tuple[str | bytes, bytes]:
+    """What is stored of a cell, and its octets for the commitment. Mends what is no Unicode in the entry itself."""
+    if isinstance(value, bytes):
+        return value, value
+    text = _encode(value)
+    try:
+        return text, text.encode()
+    except UnicodeEncodeError:
+        entry.cells[name] = value = clean(value)
+        text = _encode(value)
+        return text, text.encode()
 
 
 def seal(entry: Entry, salts: bytes) -> tuple[str, list[Cell]]:
@@ -127,32 +145,26 @@ def seal(entry: Entry, salts: bytes) -> tuple[str, list[Cell]]:
 
     Lone surrogates are replaced in the entry itself, so that what is derived from it now and later is the same.
     """
+    body: dict[str, Any] = {"v": VERSION, "n": entry.number, "kind": entry.kind, "at": at_text(entry.at)}
     commitments: dict[str, str] = {}
     rows: list[Cell] = []
-    start = 0
+    start, row = 0, entry.number * CELLS_PER_ENTRY
     for name, value in entry.cells.items():
         salt = salts[start : start + SALT_LENGTH]
-        start += SALT_LENGTH
-        stored: str | bytes
-        if isinstance(value, bytes):
-            stored = octets = value
-        else:
-            try:
-                stored, octets = _text(value)
-            except UnicodeEncodeError:
-                value = entry.cells[name] = clean(value)
-                stored, octets = _text(value)
+        stored, octets = _stored(entry, name, value)
         commitments[name] = commitment(name, salt, octets)
-        rows.append((entry.number, name, salt, stored))
-    body = {"v": VERSION, "n": entry.number, "kind": entry.kind, "at": at_text(entry.at), **entry.body}
+        rows.append((row, name, salt, stored))
+        start += SALT_LENGTH
+        row += 1
     if entry.message is not None and entry.message != entry.number:
         body["message"] = entry.message
     if commitments:
         body["cells"] = commitments
+    body.update(entry.body)
     text = _encode(body)
     if not text.isascii():
         try:
-            text.encode("utf-8")
+            text.encode()
         except UnicodeEncodeError:
             entry.body = clean(entry.body)
             text = _encode(clean(body))

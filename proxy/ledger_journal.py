@@ -41,16 +41,26 @@ def now() -> int:
     return time.time_ns() // 1000
 
 
+class _Begun(Begun):
+    """A message just begun, with what :meth:`Journal.finish` would otherwise have to look up.
+
+    ``to``: number, address and whether it was withheld, per recipient.
+    """
+
+    __slots__ = ("to",)
+    to: tuple[tuple[int, str, bool], ...]
+
+
 def _decided(recipient: RecordedRecipient, number: int) -> dict[str, Any]:
     """What an entry says openly of one recipient."""
     body: dict[str, Any] = {
         "id": number,
-        "direction": recipient.direction.value,
-        "request": recipient.request.value,
-        "asked_by": recipient.asked_by.value,
+        "direction": recipient.direction._value_,
+        "request": recipient.request._value_,
+        "asked_by": recipient.asked_by._value_,
     }
     if recipient.report_asked_by is not AskedBy.NOBODY:
-        body["report_asked_by"] = recipient.report_asked_by.value
+        body["report_asked_by"] = recipient.report_asked_by._value_
     if recipient.rule is not None:
         body["rule"] = recipient.rule
     if recipient.withheld:
@@ -151,7 +161,7 @@ class Journal:
         if key in self._keys:
             self.flush()
         row = self._db.execute("SELECT message FROM attempts WHERE key = ?", (key,)).fetchone()
-        return None if row is None else int(row[0])
+        return None if row is None or row[0] in self._derived.answered else int(row[0])
 
     def _ids(self, record: Record) -> dict[str, Any]:
         ids: dict[str, Any] = {"queue_id": record.queue_id}
@@ -177,12 +187,15 @@ class Journal:
             cells["sender"] = record.sender
         if record.subject is not None:
             cells["subject"] = record.subject
-        to = body["to"]
+        to, told = body["to"], []
         for recipient in record.recipients:
             self._recipient += 1
             to.append(_decided(recipient, self._recipient))
             cells[f"to.{self._recipient}"] = _personal(recipient)
-        return Begun(self._write("message", microseconds(record.at), None, body, cells), message_id)
+            told.append((self._recipient, recipient.address, recipient.withheld))
+        begun = _Begun(self._write("message", microseconds(record.at), None, body, cells), message_id)
+        object.__setattr__(begun, "to", tuple(told))
+        return begun
 
     def _body(self, record: Record) -> dict[str, Any]:
         body: dict[str, Any] = {"type": record.kind, "to": []}
@@ -256,10 +269,26 @@ class Journal:
         query = "SELECT 1 FROM evidence WHERE recipient IS ? AND key = ? LIMIT 1"
         return self._db.execute(query, (recipient, key)).fetchone() is not None
 
-    def finish(self, message: int, outcomes: Sequence[tuple[str, Outcome]], reply: str, at: int) -> None:
+    def finish(self, begun: Begun, outcomes: Sequence[tuple[str, Outcome]], reply: str, at: int) -> None:
         """Write how a transaction ended. Addresses that were not recorded are passed over."""
-        if self._derived.has_pending():
-            self.flush()
+        message = begun.message
+        if message is None:
+            return
+        if isinstance(begun, _Begun) and len(begun.to) == len(outcomes) == 1 and begun.to[0][1] == outcomes[0][0]:
+            # One recipient, first attempt: nothing to look up.
+            outcome = outcomes[0][1]._value_
+            grouped = {outcome: [begun.to[0][0]]}
+            done = answered([outcome]) or begun.to[0][2]
+        else:
+            grouped, done = self._match(message, outcomes)
+        body: dict[str, Any] = {"outcomes": grouped}
+        if done:
+            body["answered"] = True
+        self._write("outcome", at, message, body, {"reply": reply})
+
+    def _match(self, message: int, outcomes: Sequence[tuple[str, Outcome]]) -> tuple[dict[str, list[int]], bool]:
+        """Outcomes by address as outcomes by recipient number, and whether all recipients are taken now."""
+        self.flush()
         told: dict[str, list[str]] = {}
         for address, outcome in outcomes:
             told.setdefault(address, []).append(outcome.value)
@@ -276,10 +305,7 @@ class Journal:
             after.append(before)
         if not after:
             raise LedgerError(f"the ledger has no message {message}")
-        body: dict[str, Any] = {"outcomes": grouped}
-        if answered(after):
-            body["answered"] = True
-        self._write("outcome", at, message, body, {"reply": reply})
+        return grouped, answered(after)
 
     def serve(self, served: Served, at: int) -> None:
         """Remember a partial success for a week."""

@@ -163,8 +163,7 @@ class SqliteLedger:
         at = now()
 
         def work(journal: Journal) -> None:
-            if begun.message is not None:
-                journal.finish(begun.message, outcomes, reply, at)
+            journal.finish(begun, outcomes, reply, at)
             if served is not None:
                 journal.serve(served, at)
             if drop_served is not None:

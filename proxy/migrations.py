@@ -28,9 +28,9 @@ _FIRST = """
 CREATE TABLE entries (id INTEGER PRIMARY KEY, message INTEGER, body TEXT NOT NULL);
 CREATE INDEX entries_message ON entries (message) WHERE message IS NOT NULL;
 CREATE TABLE cells (
-    entry INTEGER NOT NULL, name TEXT NOT NULL, salt BLOB NOT NULL, value NOT NULL,
-    PRIMARY KEY (entry, name)
-) WITHOUT ROWID;
+    id INTEGER PRIMARY KEY, name TEXT NOT NULL, salt BLOB NOT NULL, value NOT NULL,
+    entry INTEGER GENERATED ALWAYS AS (id >> 20) VIRTUAL
+);
 CREATE TABLE counts (
     hour INTEGER NOT NULL, direction TEXT NOT NULL, kind TEXT NOT NULL, n INTEGER NOT NULL,
     PRIMARY KEY (hour, direction, kind)
@@ -53,8 +53,8 @@ CREATE TABLE recipients (
     id INTEGER PRIMARY KEY, message INTEGER NOT NULL, entry INTEGER NOT NULL, at INTEGER NOT NULL,
     address TEXT, address_key TEXT, direction TEXT NOT NULL, request TEXT NOT NULL, asked_by TEXT NOT NULL,
     report_asked_by TEXT NOT NULL, rule TEXT, outcome TEXT NOT NULL, state TEXT NOT NULL,
-    transport TEXT NOT NULL, handling TEXT NOT NULL, failed_at INTEGER, delivered_at INTEGER, displayed_at INTEGER,
-    replied_at INTEGER, attested INTEGER NOT NULL
+    transport TEXT NOT NULL DEFAULT 'unknown', handling TEXT NOT NULL DEFAULT 'none', failed_at INTEGER,
+    delivered_at INTEGER, displayed_at INTEGER, replied_at INTEGER, attested INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX recipients_message ON recipients (message);
 CREATE INDEX recipients_at ON recipients (at);

@@ -1,0 +1,112 @@
+"""How fast the ledger writes: begin and finish of one-recipient messages, by 20 tasks that wait for each.
+
+    python tests/bench/ledger_rate.py [--rows 20000] [--tasks 20] [--look] [--loop uvloop|asyncio] [--keep FILE]
+
+Prints messages per second, CPU time per message (all threads, event loop included) and the size of the file per message.
+The file is made in ``--directory`` (default: the temporary directory), which decides what an fsync costs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import random
+import resource
+import shutil
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from kaifu.policies.facts import AskedBy, Direction
+from kaifu.proxy.ledger import Ledger, Outcome, Query, Record, RecordedRecipient, RequestState
+from kaifu.proxy.ledger_open import open_ledger
+
+REASON = 'rule "contracts to partners ask for a receipt" (line 12) adds a request that points to the sender'
+
+
+def record(number: int, chance: random.Random) -> Record:
+    """A message as the relay would record it."""
+    to = f"someone{chance.randrange(5000)}@partner{chance.randrange(200)}.example"
+    return Record(
+        at=datetime.now(UTC),
+        queue_id=f"q{number:08x}",
+        sender=f"person{chance.randrange(500)}@example.co.jp",
+        attempt_key=chance.randbytes(32),
+        message_id=f"{chance.getrandbits(96):024x}@mail.example.co.jp",
+        subject=f"契約書のご確認 {number}",
+        sent_at=datetime.now(UTC),
+        policy="0123456789abcdef",
+        recipients=(
+            RecordedRecipient(
+                address=to,
+                direction=Direction.OUTBOUND,
+                request=RequestState.ADDED,
+                asked_by=AskedBy.POLICY,
+                rule="contracts to partners ask for a receipt",
+                reason=REASON,
+                edits=("insert Disposition-Notification-To",),
+            ),
+        ),
+    )
+
+
+async def messages(ledger: Ledger, share: list[Record], look: bool) -> None:
+    """One session: look, begin, wait, finish without waiting; as the relay does."""
+    for one in share:
+        if look:
+            await ledger.look(Query(retry_key=one.attempt_key, consent_of=(one.recipients[0].address,)))
+        begun = await ledger.begin(one)
+        ledger.finish(begun, ((one.recipients[0].address, Outcome.ACCEPTED),), "250 2.0.0 Ok: queued as 4XyZ12abcd")
+
+
+async def run(path: Path, rows: int, tasks: int, look: bool) -> tuple[float, float]:
+    """Wall and CPU seconds for that many messages."""
+    chance = random.Random(1)
+    records = [record(number, chance) for number in range(rows)]
+    ledger = open_ledger(f"sqlite:///{path}")
+    await ledger.check()
+    if look:
+        await ledger.look(Query(retry_key=b"x"))
+    wall, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF)
+    await asyncio.gather(*(messages(ledger, records[part::tasks], look) for part in range(tasks)))
+    await ledger.check()
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    wall = time.perf_counter() - wall
+    await ledger.close()
+    return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def main() -> None:
+    """Command line."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--rows", type=int, default=20_000)
+    options.add_argument("--tasks", type=int, default=20)
+    options.add_argument("--look", action="store_true", help="also ask for consent and partial success before each")
+    options.add_argument("--loop", choices=("uvloop", "asyncio"), default="uvloop")
+    options.add_argument("--directory", type=Path)
+    options.add_argument("--keep", type=Path, help="leave the ledger in this file")
+    chosen = options.parse_args()
+    folder = Path(tempfile.mkdtemp(dir=chosen.directory))
+    path = (chosen.keep or folder / "ledger.db").absolute()
+    try:
+        work = run(path, chosen.rows, chosen.tasks, chosen.look)
+        if chosen.loop == "uvloop":
+            import uvloop
+
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                wall, cpu = runner.run(work)
+        else:
+            wall, cpu = asyncio.run(work)
+        size = sum(os.path.getsize(f"{path}{end}") for end in ("", "-wal") if os.path.exists(f"{path}{end}"))
+        print(
+            f"{chosen.rows / wall:.0f} messages/s, {1e6 * cpu / chosen.rows:.0f} µs CPU per message, "
+            f"{size / chosen.rows:.0f} octets per message"
+        )
+    finally:
+        shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main()
