@@ -107,7 +107,12 @@ def addresses(context: Context, key: str, node: Node) -> AddressList | None:
         if text is None:
             continue
         negated = re.match(r"not\s+", text.strip())
-        found = _entry_or_group(context, item, text.strip()[negated.end() :] if negated else text.strip())
+        wanted = text.strip()[negated.end() :] if negated else text.strip()
+        if negated and wanted[:1] in ("'", '"') and wanted[-1:] == wanted[:1]:
+            # Quotes inside a plain YAML value are part of it, and no domain ends with one.
+            context.checker.error(item, f"{key}: the quotes must stand around the whole value", f"not {wanted[1:-1]}")
+            continue
+        found = _entry_or_group(context, item, wanted)
         if found is not None:
             (none if negated else some).append(found)
     if not some and not none:

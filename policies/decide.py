@@ -29,13 +29,11 @@ def winner(policy: Policy, facts: Facts) -> Rule | None:
 def decide(policy: Policy, facts: Facts) -> Decision:
     """What the policy wants for one recipient, rails applied. In observe mode the same, not ``enforced``."""
     source = winner(policy, facts) or policy
-    if facts.message.kind is Kind.MAIL:
-        decision = source.on_mail[facts.direction]
-    else:
-        decision = _with_receipt(source.on_report[facts.direction], facts)
+    is_mail = facts.message.kind is Kind.MAIL
+    decision = (source.on_mail if is_mail else source.on_report)[facts.direction]
     if decision.request is Request.ADD or decision.delivery_report is DeliveryReport.ADD:
         decision = _railed(decision, facts)
-    return decision
+    return decision if is_mail else _with_receipt(decision, facts)
 
 
 def _railed(decision: Decision, facts: Facts) -> Decision:

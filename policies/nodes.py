@@ -107,7 +107,7 @@ Node: TypeAlias = ScalarNode | SequenceNode | MappingNode
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """The known spelling that looks most like a word, or None when nothing comes near."""
     spellings = {_plain(k): k for k in known}
-    found = get_close_matches(_plain(word)[:80], spellings, n=1, cutoff=0.6)
+    found = get_close_matches(_plain(word)[:80], spellings, n=1, cutoff=0.6 if len(word) > 3 else 0.5)
     return spellings[found[0]] if found else None
 
 

@@ -55,7 +55,7 @@ def sentence(decision: Decision, facts: Facts) -> str:
     clauses = [
         _clause(_subject(decision), decision, facts, [k for k, s in sources.items() if s is Source.RULE]),
         _clause(
-            f"the defaults for {facts.direction} mail",
+            f"the default for {facts.direction} mail",
             decision,
             facts,
             [k for k, s in sources.items() if s is Source.DEFAULTS],
@@ -68,7 +68,7 @@ def sentence(decision: Decision, facts: Facts) -> str:
     elif not said:
         said = f"{_subject(decision)} changes nothing"
     if not decision.enforced:
-        said = f"observing only, nothing of this is done: {said}"
+        said = f"observing only, mail is not changed: {said}"
     return said[0].upper() + said[1:] + "."
 
 
@@ -83,9 +83,8 @@ def _clause(who: str, decision: Decision, facts: Facts, keys: Iterable[str]) -> 
     rails = {rail.key: rail for rail in decision.rails if rail.key in keys}
     does = [text for key in _ORDER if key in keys and key not in rails and (text := _does(key, decision, report))]
     clause = f"{who} {_listed(does)}" if does else ""
-    for rail in rails.values():
-        clause += f"{', but' if clause else who} {_would(rail, report)}"
-    return clause
+    would = " and would ".join(_would(rail, report) for rail in rails.values())
+    return f"{clause}{', but' if clause else who} would {would}" if would else clause
 
 
 _ORDER: Final = ("request", "delivery_report", "receipt", "suppress", "record", "retain", "basis")
@@ -104,7 +103,7 @@ def _does(key: str, decision: Decision, report: str) -> str:
 
 def _would(rail: Rail, report: str) -> str:
     wanted = _WOULD.get(rail.key, {}).get(rail.wanted, f"set {rail.key} to {rail.wanted}").format(report=report)
-    return f"would {wanted}, which is not done because {rail.why}"
+    return f"{wanted}, which is not done because {rail.why}"
 
 
 def _built_in(decision: Decision, sources: dict[str, Source], report: str) -> str:

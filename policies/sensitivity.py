@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 from kaifu.policies.context import Context, SourceTest, header_name, one_pattern
-from kaifu.policies.document import Node
+from kaifu.policies.document import MappingNode, Node
 from kaifu.policies.facts import HeaderView
 from kaifu.policies.text import fold
 from kaifu.policies.vocabulary import Importance
@@ -19,8 +19,9 @@ from kaifu.policies.vocabulary import Importance
 def sensitivity_source(context: Context, node: Node, name: str) -> SourceTest | None:
     """One of the places where a message says that it is sensitive: a field, and what it has, is or matches."""
     checker = context.checker
-    entries = checker.as_mapping(node, f"a source of {name}", ("header", "has", "is", "pattern"), ("header",))
-    if entries is None:
+    known = ("header", "has", "is", "pattern")
+    entries = checker.as_mapping(node, f"a source of {name}", known, ("header",))
+    if not isinstance(node, MappingNode) or entries is None or len(entries) < len(node.entries):
         return None
     tests = [key for key in ("has", "is", "pattern") if key in entries]
     if len(tests) != 1:
