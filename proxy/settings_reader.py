@@ -53,7 +53,7 @@ def read_file(path: Path) -> tuple[Settings, tuple[Problem, ...]]:
         message = f"cannot be read: {error.strerror}; name another file with --config or $KAIFU_CONFIG"
         raise ProblemsError([Problem(str(path), 1, 1, message)]) from None
     root, problems = read(octets, str(path))
-    reader = _Reader(path, problems)
+    reader = SettingsReader(path, problems)
     settings = reader.settings(root) if root is not None else None
     reader.check.raise_errors()
     assert settings is not None, "a file without errors gives settings"
@@ -82,7 +82,7 @@ def _host(text: str) -> str | None:
     return domain_key(text) if _is_domain(text) else None
 
 
-class _Reader:
+class SettingsReader:
     """Nodes to values."""
 
     def __init__(self, path: Path, problems: list[Problem]) -> None:

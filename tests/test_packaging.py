@@ -108,7 +108,7 @@ def test_in_an_empty_environment_the_command_knows_its_words(installed: Path) ->
 def test_in_an_empty_environment_a_message_is_read(installed: Path, tmp_path: Path) -> None:
     mail = tmp_path / "mail.eml"
     mail.write_bytes(MAIL)
-    command = [installed / "bin/kaifu", "inspect", "--json", mail]
+    command = [str(installed / "bin/kaifu"), "inspect", "--json", str(mail)]
     shown = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert shown.returncode == 0, shown.stderr
     report = json.loads(shown.stdout)

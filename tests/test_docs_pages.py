@@ -1,0 +1,101 @@
+"""The pages are true: links lead somewhere, commands and targets exist, every module is on the map."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from kaifu.proxy.cli import COMMANDS, cli
+
+ROOT = Path(__file__).parent.parent
+PAGES = [path for path in sorted([*ROOT.glob("*.md"), *ROOT.glob("*/*.md")]) if path.parent.name[:1] != "."]
+
+
+def name(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def anchors(page: Path) -> set[str]:
+    """Headings in the form in which links name them."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.*)$", text, flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if re.match("[a-z]+:", target):
+            continue
+        file, _, anchor = target.partition("#")
+        there = (page.parent / file) if file else page
+        assert there.exists(), target
+        assert not anchor or anchor in anchors(there), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_make_target_exists(page: Path) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    named = re.findall(r"(?:`|^)make ([a-z-]+)", page.read_text(), flags=re.MULTILINE)
+    assert set(named) <= targets
+
+
+def typed(page: Path) -> Iterator[list[str]]:
+    """Each `kaifu …` that a page shows, in a block or in a line, without its arguments' values."""
+    text = page.read_text()
+    for line in re.findall(r"(?:`|^|/bin/)kaifu ([a-z][^`\n#>]*)", text, flags=re.MULTILINE):
+        yield line.split()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_command_exists_with_its_options(page: Path) -> None:
+    for words in typed(page):
+        for alternative in words[1].split("|") if len(words) > 1 else [""]:
+            follow([words[0], alternative, *words[2:]])
+
+
+def follow(words: list[str]) -> None:
+    """Walk from the first word to the command that it names; what follows must be options and arguments it takes."""
+    command: click.Command = cli
+    context = click.Context(cli)
+    rest = [word for word in words if word]
+    while isinstance(command, click.Group) and rest and not rest[0].startswith("-"):
+        found = command.get_command(context, rest.pop(0))
+        assert found is not None, " ".join(words)
+        command = found
+    known = {option for parameter in command.params for option in parameter.opts} | {"--help", "--version"}
+    used = {word.strip("[]").split("=")[0] for word in rest if re.match(r"\[?--[a-z]", word)}
+    assert used <= known, f"kaifu {' '.join(words)}: {used - known}"
+
+
+@pytest.mark.parametrize("word", COMMANDS)
+def test_every_command_says_what_it_does(word: str) -> None:
+    command = cli.get_command(click.Context(cli), word)
+    assert command is not None
+    assert command.help
+    for sub in getattr(command, "commands", {}).values():
+        assert sub.help, f"kaifu {word} {sub.name}"
+
+
+def test_every_module_of_the_mail_path_is_on_the_map() -> None:
+    page = (ROOT / "proxy/README.md").read_text()
+    (table,) = re.findall(r"^## Modules\n(.*?)(?=^## )", page, flags=re.MULTILINE | re.DOTALL)
+    named = re.findall(r"`(\w+)`", "".join(re.findall(r"^\|.*$", table, flags=re.MULTILINE)))
+    assert sorted(named) == sorted(path.stem for path in (ROOT / "proxy").glob("[a-z]*.py"))
+
+
+def test_the_changelog_knows_the_version() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    first, *_ = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
+    assert first == version
+
+
+def test_the_changelog_puts_security_first() -> None:
+    for version in re.split(r"^## ", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)[1:]:
+        sections = re.findall(r"^### (.*)$", version, flags=re.MULTILINE)
+        assert "Security" not in sections[1:]
