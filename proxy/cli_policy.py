@@ -1,6 +1,7 @@
 """``kaifu policy``: is a policy valid, and what would it decide?
 
-``check`` reads policy files and nothing else: no settings, no ledger, no network.
+``check`` reads policy files and nothing else: no settings, no ledger, no network. ``explain`` is in
+:mod:`kaifu.proxy.cli_explain`.
 """
 
 from __future__ import annotations
@@ -11,11 +12,15 @@ import click
 
 from kaifu.policies.document import ProblemsError
 from kaifu.policies.load import lint, load_file
+from kaifu.proxy.cli_explain import explain_command
 
 
 @click.group()
 def policy() -> None:
     """Check policies and explain their decisions."""
+
+
+policy.add_command(explain_command)
 
 
 @policy.command()

@@ -41,7 +41,7 @@ from kaifu.proxy.requestedits import (
     untouched,
 )
 
-__all__ = ["judge", "query", "with_message_id", "without_additions"]
+__all__ = ["facts_of", "judge", "query", "with_message_id", "without_additions"]
 
 REJECTION = "Receipts are refused here by policy"
 """The text of the 550 when every recipient rejects a receipt; it names nobody."""
@@ -87,6 +87,14 @@ def judge(
     octets of header block and body, needed only when the policy says ``uses_size``.
     """
     return _Judge(policy, observation.with_size(size), known, now, dsn).judgement(queue_id, hostname)
+
+
+def facts_of(
+    policy: Policy, observation: Observation, known: Known, *, now: datetime, size: int | None = None
+) -> tuple[Facts, ...]:
+    """What the policy is shown of each recipient, in the order of RCPT; for those who explain a judgement."""
+    judging = _Judge(policy, observation.with_size(size), known, now, True)
+    return tuple(judging.facts(index) for index in range(len(observation.directions)))
 
 
 def with_message_id(edits: tuple[HeaderEdit, ...], message_id: str) -> tuple[HeaderEdit, ...]:
