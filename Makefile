@@ -22,10 +22,10 @@ run: $(READY) ## the relay with a default configuration, and how to send the fir
 	@BIN="$(BIN)" .ci/try-relay
 
 test: $(READY) debian ## all tests, with fixed seeds and reduced counts
-	@$(PYTEST) -q $(TESTS)
+	@$(PYTEST) -rs $(TESTS)
 
 test-long: $(READY) debian ## all tests with the full counts: kill loops, fuzzing, benchmarks that must hold
-	@KAIFU_LONG=1 $(PYTEST) -q -o timeout=3600 $(TESTS)
+	@KAIFU_LONG=1 $(PYTEST) -rs -o timeout=3600 $(TESTS)
 
 lint: $(READY) ## style, types, import contracts
 	@$(BIN)/ruff check .
