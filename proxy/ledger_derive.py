@@ -29,6 +29,7 @@ _INSERT_RECIPIENT = (
 )
 _FRESH_STATE = {request.value: state_of(request, NOTHING, Outcome.UNKNOWN) for request in RequestState}
 _WITHHELD, _UNKNOWN, _REFUSED = Outcome.WITHHELD.value, Outcome.UNKNOWN.value, Outcome.REFUSED.value
+_STAYS = f"('{Outcome.ACCEPTED.value}', '{_REFUSED}')"
 _STANDING = "transport, handling, failed_at, delivered_at, displayed_at, replied_at"
 
 
@@ -108,9 +109,9 @@ class Derived:
             self.answered.clear()
 
     def _write_outcomes(self) -> None:
-        """The first outcome of a recipient, unless it is a refusal, changes one column: all of them with one statement."""
+        """An outcome that neither is nor follows a refusal changes one column and no state: all with one statement."""
         written = self._db.executemany(
-            f"UPDATE recipients SET outcome = ? WHERE id = ? AND outcome = '{_UNKNOWN}'", self._outcomes
+            f"UPDATE recipients SET outcome = ? WHERE id = ? AND outcome NOT IN {_STAYS}", self._outcomes
         )
         if written.rowcount != len(self._outcomes):
             for outcome, recipient in self._outcomes:
@@ -131,7 +132,7 @@ class Derived:
         sender = cells.get("sender")
         self._messages.append(
             (
-                entry.number,
+                entry.message,
                 entry.at,
                 at_value(body["sent_at"]) if "sent_at" in body else entry.at,
                 body["type"],
@@ -144,11 +145,11 @@ class Derived:
             )
         )
         for decided in body["to"]:
-            self._recipient(entry, decided)
-        if "attempt" in ids:
-            self._attempts.append((entry.number, bytes.fromhex(ids["attempt"])))
+            self._recipient(entry, decided, entry.at)
+        if "attempt" in ids and entry.message is not None:
+            self._attempts.append((entry.message, bytes.fromhex(ids["attempt"])))
 
-    def _recipient(self, entry: Entry, decided: dict[str, Any]) -> None:
+    def _recipient(self, entry: Entry, decided: dict[str, Any], at: int) -> None:
         address = (entry.cells.get(f"to.{decided['id']}") or _NO_IDS).get("address")
         request = decided["request"]
         outcome = _WITHHELD if "withheld" in decided else _UNKNOWN
@@ -157,7 +158,7 @@ class Derived:
                 decided["id"],
                 entry.message,
                 entry.number,
-                entry.at,
+                at,
                 address,
                 search_key(address) if address else None,
                 decided["direction"],
@@ -178,28 +179,28 @@ class Derived:
                 f"SELECT outcome, {_STANDING} FROM recipients WHERE id = ?", (decided["id"],)
             ).fetchone()
             if row is None:
-                self._recipient(entry, decided)
-                continue
-            before = row[0]
-            outcome = outcome_after(before, _WITHHELD if "withheld" in decided else _UNKNOWN)
-            if before == Outcome.ACCEPTED or (before == Outcome.WITHHELD and not decided.get("withheld")):
-                continue
-            request = decided["request"]
-            self._db.execute(
-                "UPDATE recipients SET entry = ?, direction = ?, request = ?, asked_by = ?, report_asked_by = ?, rule = ?,"
-                " outcome = ?, state = ? WHERE id = ?",
-                (
-                    entry.number,
-                    decided["direction"],
-                    request,
-                    decided["asked_by"],
-                    decided.get("report_asked_by", "nobody"),
-                    decided.get("rule"),
-                    outcome,
-                    state_of(request, Standing(*row[1:]), outcome),
-                    decided["id"],
-                ),
-            )
+                first = self._db.execute("SELECT at FROM messages WHERE id = ?", (entry.message,)).fetchone()
+                self._recipient(entry, decided, entry.at if first is None else first[0])
+            elif row[0] != Outcome.ACCEPTED:
+                self._decide_again(entry.number, decided, Standing(*row[1:]))
+
+    def _decide_again(self, entry: int, decided: dict[str, Any], standing: Standing) -> None:
+        request, outcome = decided["request"], _WITHHELD if "withheld" in decided else _UNKNOWN
+        self._db.execute(
+            "UPDATE recipients SET entry = ?, direction = ?, request = ?, asked_by = ?, report_asked_by = ?, rule = ?,"
+            " outcome = ?, state = ? WHERE id = ?",
+            (
+                entry,
+                decided["direction"],
+                request,
+                decided["asked_by"],
+                decided.get("report_asked_by", "nobody"),
+                decided.get("rule"),
+                outcome,
+                state_of(request, standing, outcome),
+                decided["id"],
+            ),
+        )
 
     def _outcome(self, entry: Entry) -> None:
         for outcome, recipients in entry.body["outcomes"].items():

@@ -4,8 +4,7 @@ Called by :mod:`kaifu.proxy.ledger_journal`, which numbers and stores them, and 
 
 An entry's *body* is a JSON object in canonical form: UTF-8, keys sorted by code point, no white space, only the
 escapes that JSON requires, no floats. ``v`` is the version of the form, ``n`` the entry's number, ``kind`` what sort of
-fact, ``at`` the time it was written (RFC 3339, UTC, microseconds), ``message`` the number of the message it is about
-(a message's number is that of its first entry). The body holds no personal data.
+fact, ``at`` the time it was written (RFC 3339, UTC, microseconds), ``message`` the number of the message it is about. The body holds no personal data.
 
 Personal data lie in *cells*, each named within its entry. The body keeps for each a commitment::
 
@@ -87,8 +86,7 @@ class Entry:
     """One fact, on its way into the ledger or out of it.
 
     ``body`` lacks ``v, n, kind, at, message`` and ``cells``, which :func:`seal` adds. ``cells``: name to JSON value, octets for
-    ``raw``; a cell that was erased is missing. ``message``: the message it is about, its own number for the first
-    entry of one.
+    ``raw``; a cell that was erased is missing. ``message``: the number of the message it is about, None for none.
     """
 
     __slots__ = ("at", "body", "cells", "kind", "message", "number")
@@ -156,7 +154,7 @@ def seal(entry: Entry, salts: bytes) -> tuple[str, list[Cell]]:
         rows.append((row, name, salt, stored))
         start += SALT_LENGTH
         row += 1
-    if entry.message is not None and entry.message != entry.number:
+    if entry.message is not None:
         body["message"] = entry.message
     if commitments:
         body["cells"] = commitments
@@ -179,8 +177,6 @@ def unseal(text: str, cells: dict[str, str | bytes]) -> Entry:
     body = json.loads(text)
     if not isinstance(body, dict) or body.get("v") != VERSION:
         raise ValueError("not an entry of a form that this version knows")
-    number, kind = body["n"], body["kind"]
-    message = number if kind == "message" else body.get("message")
     values = {name: value if isinstance(value, bytes) else json.loads(value) for name, value in cells.items()}
-    at = at_value(body["at"])
-    return Entry(number, kind, at, message, {k: v for k, v in body.items() if k not in _FRAME}, values)
+    rest = {key: value for key, value in body.items() if key not in _FRAME}
+    return Entry(body["n"], body["kind"], at_value(body["at"]), body.get("message"), rest, values)

@@ -45,10 +45,12 @@ def explain(error: Exception, path: Path) -> LedgerError:
         text = f"is damaged or no SQLite database ({error}); move it away and restore a backup"
     elif name.startswith("SQLITE_IOERR"):
         text = f"cannot be read or written ({error}, {name}); look at the disk and at the space left on it"
+    elif isinstance(error, sqlite3.IntegrityError):
+        text = f"contradicts itself ({error}); run kaifu ledger rebuild"
     elif isinstance(error, OSError):
         text = f"cannot be used: {error.strerror or error}"
     else:
-        text = f"refused a statement: {error}"
+        text = f"cannot take or give this: {error!r}"
     return LedgerError(f"the ledger {path} {text}")
 
 

@@ -29,8 +29,8 @@ from .ledger import (
     Served,
     Verdict,
 )
-from .ledger_derive import Derived, report_key
-from .ledger_entries import SALT_LENGTH, Cell, Entry, at_text, microseconds, seal
+from .ledger_derive import Derived, number_of, report_key
+from .ledger_entries import SALT_LENGTH, Cell, Entry, at_text, clean, microseconds, seal
 from .ledger_states import answered, outcome_after
 
 SERVED_SECONDS = 7 * 86400
@@ -44,11 +44,11 @@ def now() -> int:
 class _Begun(Begun):
     """A message just begun, with what :meth:`Journal.finish` would otherwise have to look up.
 
-    ``to``: number, address and whether it was withheld, per recipient.
+    ``to``: number and address of each recipient.
     """
 
     __slots__ = ("to",)
-    to: tuple[tuple[int, str, bool], ...]
+    to: tuple[tuple[int, str], ...]
 
 
 def _decided(recipient: RecordedRecipient, number: int) -> dict[str, Any]:
@@ -96,13 +96,14 @@ class Journal:
         self._cells: list[Cell] = []
         self._keys: set[bytes] = set()
         self._entry = 0
+        self._message = 0
         self._recipient = 0
 
     def start(self) -> None:
         """Open a write transaction, waiting for other writers as long as the connection's busy timeout."""
         self._db.execute("BEGIN IMMEDIATE")
-        row = self._db.execute("SELECT entry, recipient FROM head").fetchone()
-        self._entry, self._recipient = row
+        row = self._db.execute("SELECT entry, message, recipient FROM head").fetchone()
+        self._entry, self._message, self._recipient = row
 
     def flush(self) -> None:
         """Hand all rows to SQLite, still within the transaction."""
@@ -118,7 +119,9 @@ class Journal:
     def commit(self) -> None:
         """Write everything; on return it is on disk."""
         self.flush()
-        self._db.execute("UPDATE head SET entry = ?, recipient = ?", (self._entry, self._recipient))
+        self._db.execute(
+            "UPDATE head SET entry = ?, message = ?, recipient = ?", (self._entry, self._message, self._recipient)
+        )
         self._db.execute("COMMIT")
 
     def rollback(self) -> None:
@@ -135,7 +138,7 @@ class Journal:
 
     def _write(self, kind: str, at: int, message: int | None, body: dict[str, Any], cells: dict[str, Any]) -> int:
         number = self._entry + 1
-        entry = Entry(number, kind, at, number if kind == "message" else message, body, cells)
+        entry = Entry(number, kind, at, message, body, cells)
         text, rows = seal(entry, os.urandom(SALT_LENGTH * len(cells)))
         self._derived.apply(entry)
         self._entry = number
@@ -192,8 +195,10 @@ class Journal:
             self._recipient += 1
             to.append(_decided(recipient, self._recipient))
             cells[f"to.{self._recipient}"] = _personal(recipient)
-            told.append((self._recipient, recipient.address, recipient.withheld))
-        begun = _Begun(self._write("message", microseconds(record.at), None, body, cells), message_id)
+            told.append((self._recipient, recipient.address))
+        self._message += 1
+        self._write("message", microseconds(record.at), self._message, body, cells)
+        begun = _Begun(self._message, message_id)
         object.__setattr__(begun, "to", tuple(told))
         return begun
 
@@ -241,13 +246,10 @@ class Journal:
         value = found.value if found.value.isascii() and len(found.value) <= 40 else "other"
         if value != found.value:
             report["value"] = found.value
-        message, recipient, verdict = None, found.recipient, found.verdict
-        if recipient is not None:
-            row = self._db.execute("SELECT message FROM recipients WHERE id = ?", (recipient,)).fetchone()
-            if row is None:
-                recipient, verdict = None, Verdict.UNKNOWN_MESSAGE
-            else:
-                message = row[0]
+        recipient, message = found.recipient, self._about(found)
+        verdict = found.verdict
+        if recipient is not None and message is None:
+            recipient, verdict = None, Verdict.UNKNOWN_MESSAGE
         duplicate = self._is_known(recipient, report_key(report, found.kind.value, value))
         if duplicate and begun.repeated:
             return
@@ -265,6 +267,19 @@ class Journal:
             cells["raw"] = found.raw
         self._write("evidence", microseconds(record.at), message, body, cells)
 
+    def _about(self, found: Evidence) -> int | None:
+        """The message that a piece of evidence belongs to: its recipient's, or the one it cites although no recipient fits."""
+        if found.recipient is not None:
+            row = self._db.execute("SELECT message FROM recipients WHERE id = ?", (found.recipient,)).fetchone()
+        elif cited := found.details.get("original_message_id"):
+            row = self._db.execute(
+                "SELECT id FROM messages WHERE id_hash = ? AND message_id = ? ORDER BY id DESC LIMIT 1",
+                (number_of(cited), clean(cited)),
+            ).fetchone()
+        else:
+            return None
+        return None if row is None else int(row[0])
+
     def _is_known(self, recipient: int | None, key: int | None) -> bool:
         query = "SELECT 1 FROM evidence WHERE recipient IS ? AND key = ? LIMIT 1"
         return self._db.execute(query, (recipient, key)).fetchone() is not None
@@ -278,7 +293,7 @@ class Journal:
             # One recipient, first attempt: nothing to look up.
             outcome = outcomes[0][1]._value_
             grouped = {outcome: [begun.to[0][0]]}
-            done = answered([outcome]) or begun.to[0][2]
+            done = answered([outcome])
         else:
             grouped, done = self._match(message, outcomes)
         body: dict[str, Any] = {"outcomes": grouped}

@@ -15,7 +15,7 @@ from kaifu.policies.facts import AskedBy, Consent
 
 from .ledger import Known, Original, OriginalRecipient, Query, RequestState, Served
 from .ledger_derive import number_of
-from .ledger_entries import moment_of
+from .ledger_entries import clean, moment_of
 
 MOST = 20
 _MESSAGE = "SELECT id, message_id, sender, sent_at, envid FROM messages"
@@ -36,7 +36,7 @@ def _originals(db: sqlite3.Connection, message_ids: tuple[str, ...]) -> dict[str
     for message_id in message_ids:
         rows = db.execute(
             f"{_MESSAGE} WHERE id_hash = ? AND message_id = ? ORDER BY id DESC LIMIT {MOST}",
-            (number_of(message_id), message_id.encode("utf-8", "replace").decode()),
+            (number_of(message_id), clean(message_id)),
         ).fetchall()
         if rows:
             found[message_id] = tuple(_original(db, row) for row in rows)
@@ -48,7 +48,7 @@ def _by_envid(db: sqlite3.Connection, envids: tuple[str, ...]) -> dict[str, tupl
     for envid in envids:
         rows = db.execute(
             f"{_MESSAGE} WHERE envid = ? ORDER BY id DESC LIMIT {MOST}",
-            (envid.encode("utf-8", "replace").decode(),),
+            (clean(envid),),
         ).fetchall()
         if rows:
             found[envid] = tuple(_original(db, row) for row in rows)

@@ -100,6 +100,12 @@ def _answered(answers: list[tuple[asyncio.Future[Known], Known | LedgerError]]) 
             future.set_result(answer)
 
 
+def _done() -> asyncio.Future[None]:
+    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    future.set_result(None)
+    return future
+
+
 class SqliteLedger:
     """See :class:`kaifu.proxy.ledger.Ledger`. ``path``: absolute, of a file that is there and migrated."""
 
@@ -160,6 +166,8 @@ class SqliteLedger:
 
         When it cannot be written now it raises :class:`LedgerError`, and the outcome is written as soon as it can be.
         """
+        if begun.message is None and served is None and drop_served is None:
+            return _done()
         at = now()
 
         def work(journal: Journal) -> None:

@@ -150,12 +150,12 @@ def transport_shown(standing: Standing) -> str:
     return "failed" if standing.transport == Transport.UNKNOWN else f"{standing.transport}, failed"
 
 
-_FINAL = (Outcome.ACCEPTED.value, Outcome.WITHHELD.value)
-
-
 def outcome_after(before: str, now: str) -> str:
-    """The outcome after one more answer: accepted and withheld stay, anything else gives way to the newer one."""
-    return before if before in _FINAL else now
+    """The outcome after one more answer: who has the message has it, anything else gives way to the newer one."""
+    return before if before == Outcome.ACCEPTED else now
+
+
+_FINAL = (Outcome.ACCEPTED.value, Outcome.WITHHELD.value)
 
 
 def answered(outcomes: list[str]) -> bool:

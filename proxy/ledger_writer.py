@@ -5,8 +5,8 @@ wait, writes them in one transaction, and hands all results to the event loop wi
 
 How it fails: when the transaction cannot be written, everybody who waits gets a :class:`LedgerError` that says why, nothing
 of it is in the ledger, and the next batch tries anew, with a new connection if need be. What nobody can repeat (outcomes,
-figures) is kept, up to :data:`BACKLOG`, and tried again every second. One bad job does not spoil the others: if
-SQLite refuses a statement for what it says, the batch is written job by job.
+figures) is kept, up to :data:`BACKLOG`, and tried again every second. One bad job does not spoil the others: when the
+fault is not the file's, the batch is written job by job.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import asyncio
 import logging
 import sqlite3
 import threading
-from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -29,6 +29,9 @@ BACKLOG = 100_000
 RETRY_SECONDS = 1.0
 MOST = 500
 _log = logging.getLogger("kaifu.ledger")
+
+Counts = dict[tuple[int, str, str], int]
+"""(Hour since 1970, direction, kind) to number."""
 
 Work = Callable[[Journal], Any]
 
@@ -70,11 +73,10 @@ class Writer:
         self._path = path
         self._loop = loop
         self._queue: SimpleQueue[Job | None] = SimpleQueue()
-        self._kept: deque[Job] = deque()
-        self._counts: dict[tuple[int, str, str], int] = {}
+        self._kept: list[Job] = []
+        self._counts: Counts = {}
         self._lock = threading.Lock()
-        self._store: Store | None = None
-        self._journal: Journal | None = None
+        self._opened: tuple[Store, Journal] | None = None
         self._failing = False
         self._thread = threading.Thread(target=self._run, name="kaifu-ledger-writer", daemon=True)
         self._thread.start()
@@ -145,95 +147,91 @@ class Writer:
             self._commit(jobs, counts)
         except (sqlite3.Error, OSError, LedgerError) as error:
             self._failed(jobs, counts, error)
-        except Exception as error:  # noqa: BLE001 - a fault of ours must not end the thread
-            _log.exception("the ledger %s: an error of ours", self._path)
-            self._failed(jobs, counts, error)
         else:
             self._kept.clear()
             if self._failing:
                 self._failing = False
                 _log.warning("the ledger %s can be written again", self._path)
-        self._tell(batch)
+        with suppress(RuntimeError):  # The loop is closed: nobody waits any more.
+            self._loop.call_soon_threadsafe(_resolve, batch)
 
-    def _tell(self, jobs: list[Job]) -> None:
-        try:
-            self._loop.call_soon_threadsafe(_resolve, jobs)
-        except RuntimeError:
-            return  # The loop is closed: nobody waits any more.
-
-    def _commit(self, jobs: list[Job], counts: dict[tuple[int, str, str], int]) -> None:
-        journal = self._open()
-        assert self._store is not None
-        self._store.guard()
+    def _commit(self, jobs: list[Job], counts: Counts) -> None:
+        """Write all jobs in one transaction; if one of them is at fault, each in its own."""
+        store, journal = self._open()
+        store.guard()
         try:
             journal.start()
             for job in jobs:
-                self._do(journal, job)
+                _do(journal, job)
             if counts:
                 journal.count(counts)
             journal.commit()
-        except (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError, sqlite3.ProgrammingError) as error:
+        except Exception as error:
             journal.rollback()
-            if len(jobs) < 2:
+            if _of_the_file(error):
                 raise
-            _log.warning("the ledger %s refused a batch (%s); writing it one by one", self._path, error)
-            self._one_by_one(jobs, counts)
-        except BaseException:
-            journal.rollback()
-            raise
+            # Whatever one record makes fail must not fail the others.
+            self._part(jobs, counts, error)
         # What was committed to a file that vanished meanwhile is not in the ledger.
-        self._store.guard()
+        store.guard()
 
-    def _do(self, journal: Journal, job: Job) -> None:
-        job.error = None
-        try:
-            job.result = job.work(journal)
-        except LedgerError as error:
-            job.error = error
-
-    def _one_by_one(self, jobs: list[Job], counts: dict[tuple[int, str, str], int]) -> None:
-        for job in jobs:
-            try:
+    def _part(self, jobs: list[Job], counts: Counts, error: Exception) -> None:
+        if len(jobs) > 1:
+            for job in jobs:
                 self._commit([job], {})
-            except (
-                sqlite3.IntegrityError,
-                sqlite3.DataError,
-                sqlite3.InterfaceError,
-                sqlite3.ProgrammingError,
-            ) as error:
-                job.error = explain(error, self._path)
+        elif jobs:
+            _log.error("the ledger %s cannot take a record: %r", self._path, error)
+            jobs[0].error = explain(error, self._path)
+        else:
+            _log.error("the ledger %s cannot take figures: %r", self._path, error)
+            return
         if counts:
             self._commit([], counts)
 
-    def _failed(self, jobs: list[Job], counts: dict[tuple[int, str, str], int], error: Exception) -> None:
+    def _failed(self, jobs: list[Job], counts: Counts, error: Exception) -> None:
         told = explain(error, self._path)
         if not self._failing:
             self._failing = True
             _log.error("%s", told)
         for job in jobs:
-            job.error = told
-        self._kept.clear()
+            job.error = LedgerError(str(told))
         kept = [job for job in jobs if job.keep]
         if len(kept) > BACKLOG:
             _log.error("the ledger %s: too many outcomes wait; %d are lost", self._path, len(kept) - BACKLOG)
-        self._kept.extend(kept[-BACKLOG:])
+        self._kept = kept[-BACKLOG:]
         with self._lock:
             for key, n in counts.items():
                 self._counts[key] = self._counts.get(key, 0) + n
         if not getattr(error, "sqlite_errorname", "").startswith("SQLITE_BUSY"):
             self._close()
 
-    def _open(self) -> Journal:
-        if self._journal is None:
-            self._store = Store(self._path, write=True)
-            self._journal = Journal(self._store.db)
-        return self._journal
+    def _open(self) -> tuple[Store, Journal]:
+        if self._opened is None:
+            store = Store(self._path, write=True)
+            self._opened = store, Journal(store.db)
+        return self._opened
 
     def _close(self) -> None:
-        self._journal = None
-        if self._store is not None:
-            self._store.close()
-            self._store = None
+        if self._opened is not None:
+            self._opened[0].close()
+            self._opened = None
+
+
+def _of_the_file(error: Exception) -> bool:
+    """True when it is not the fault of what was to be written."""
+    if isinstance(
+        error, sqlite3.IntegrityError | sqlite3.DataError | sqlite3.InterfaceError | sqlite3.ProgrammingError
+    ):
+        return False
+    return isinstance(error, sqlite3.Error | OSError | LedgerError)
+
+
+def _do(journal: Journal, job: Job) -> None:
+    job.error = None
+    try:
+        job.result = job.work(journal)
+    except LedgerError as error:
+        job.error = error
 
 
 def _nothing(_: Journal) -> None:

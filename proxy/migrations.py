@@ -40,8 +40,10 @@ CREATE TABLE served (
     PRIMARY KEY (retry_key, body_digest)
 ) WITHOUT ROWID;
 
-CREATE TABLE head (one INTEGER PRIMARY KEY CHECK (one = 1), entry INTEGER NOT NULL, recipient INTEGER NOT NULL);
-INSERT INTO head VALUES (1, 0, 0);
+CREATE TABLE head (
+    one INTEGER PRIMARY KEY CHECK (one = 1), entry INTEGER NOT NULL, message INTEGER NOT NULL, recipient INTEGER NOT NULL
+);
+INSERT INTO head VALUES (1, 0, 0, 0);
 CREATE TABLE messages (
     id INTEGER PRIMARY KEY, at INTEGER NOT NULL, sent_at INTEGER NOT NULL, kind TEXT NOT NULL,
     message_id TEXT, id_hash INTEGER, sender TEXT, sender_key TEXT, subject TEXT, envid TEXT

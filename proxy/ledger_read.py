@@ -1,0 +1,300 @@
+"""Questions that people and screens ask of the ledger: lists by keyset, and all about one message.
+
+Called by ``kaifu receipts`` and by screens, on a read-only connection. Every function is one short read transaction, so nobody
+who looks slows the relay down or keeps its log from being trimmed; a list is read page by page, each beginning after
+the last row of the one before (:class:`Place`), so a page costs the same at the start and after millions of rows.
+
+Rows are ordered by the time at which the message came through, newest first unless said otherwise. Fails with sqlite3's
+errors.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from .ledger_derive import number_of, search_key
+from .ledger_entries import CELLS_PER_ENTRY, Entry, unseal
+from .ledger_states import Standing
+
+_SMALL = 10_000
+
+
+class Place(NamedTuple):
+    """Where in a list a row stands."""
+
+    at: int
+    recipient: int
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One recipient of one message. Times are UTC microseconds since 1970, None when it has not happened.
+
+    ``at``: when the message came through; ``sent_at``: its Date field, else the same. ``reason`` is None when it was erased.
+    ``attested``: how many notes of people stand beside the evidence.
+    """
+
+    message: int
+    recipient: int
+    entry: int
+    at: int
+    sent_at: int
+    kind: str
+    message_id: str | None
+    sender: str | None
+    subject: str | None
+    address: str | None
+    direction: str
+    request: str
+    asked_by: str
+    report_asked_by: str
+    rule: str | None
+    outcome: str
+    state: str
+    standing: Standing
+    attested: int
+    reason: str | None = None
+    would: str | None = None
+
+    @property
+    def place(self) -> Place:
+        return Place(self.at, self.recipient)
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which rows. Everything given must hold; of several values of one key, any.
+
+    ``since`` is included, ``until`` is not. ``person`` is sender or recipient. ``person``, ``sender`` and ``to`` are addresses,
+    ``@domain``, ``@.domain`` with subdomains, or any part of an address.
+    """
+
+    since: int | None = None
+    until: int | None = None
+    person: str | None = None
+    sender: str | None = None
+    to: str | None = None
+    states: tuple[str, ...] = ()
+    rule: str | None = None
+    directions: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
+    outcomes: tuple[str, ...] = ()
+    requests: tuple[str, ...] = ()
+    message: int | None = None
+    message_id: str | None = None
+    subject: str | None = None
+
+
+_COLUMNS = (
+    "m.id, r.id, r.entry, r.at, m.sent_at, m.kind, m.message_id, m.sender, m.subject, r.address, r.direction, r.request,"
+    " r.asked_by, r.report_asked_by, r.rule, r.outcome, r.state, r.transport, r.handling, r.failed_at, r.delivered_at,"
+    " r.displayed_at, r.replied_at, r.attested"
+)
+_FROM = "FROM recipients r JOIN messages m ON m.id = r.message"
+
+
+def page(
+    db: sqlite3.Connection, wanted: Filter, *, after: Place | None = None, limit: int = 100, newest_first: bool = True
+) -> list[Row]:
+    """The next rows of a list, at most ``limit``."""
+    queries = [_Conditions(db, each) for each in _alternatives(wanted)]
+    found: dict[int, Row] = {}
+    db.execute("BEGIN")
+    try:
+        for conditions in queries:
+            if after is not None:
+                conditions.add(f"(r.at, r.id) {'<' if newest_first else '>'} (?, ?)", *after)
+            order = "DESC" if newest_first else "ASC"
+            sql = f"SELECT {_COLUMNS} {_FROM} {conditions.where()} ORDER BY r.at {order}, r.id {order} LIMIT ?"
+            for values in db.execute(sql, (*conditions.values, limit)):
+                found[values[1]] = Row(*values[:17], Standing(*values[17:23]), values[23])
+        rows = sorted(found.values(), key=lambda row: row.place, reverse=newest_first)[:limit]
+        return _with_reasons(db, rows)
+    finally:
+        db.execute("ROLLBACK")
+
+
+def rows(db: sqlite3.Connection, wanted: Filter, *, newest_first: bool = True, at_once: int = 500) -> Iterator[Row]:
+    """All rows, read page by page: memory does not grow, and what comes in meanwhile does not disturb."""
+    after: Place | None = None
+    while True:
+        some = page(db, wanted, after=after, limit=at_once, newest_first=newest_first)
+        yield from some
+        if len(some) < at_once:
+            return
+        after = some[-1].place
+
+
+def count(db: sqlite3.Connection, wanted: Filter, *, most: int) -> int:
+    """How many rows there are, counted up to ``most``."""
+    if wanted.person is not None:
+        return min(most, sum(count(db, each, most=most) for each in _alternatives(wanted)))
+    conditions = _Conditions(db, wanted)
+    sql = f"SELECT count(*) FROM (SELECT 1 {_FROM} {conditions.where()} LIMIT ?)"
+    return int(db.execute(sql, (*conditions.values, most)).fetchone()[0])
+
+
+def _alternatives(wanted: Filter) -> list[Filter]:
+    """A person is sender or recipient: two questions, each with its own index, and one merged answer."""
+    if wanted.person is None:
+        return [wanted]
+    found = []
+    if wanted.to is None:
+        found.append(replace(wanted, person=None, to=wanted.person))
+    if wanted.sender is None:
+        found.append(replace(wanted, person=None, sender=wanted.person))
+    return found or [replace(wanted, person=None)]
+
+
+class _Conditions:
+    """The WHERE of a filter, written so that SQLite takes an index that gives rows in order, where there is one."""
+
+    def __init__(self, db: sqlite3.Connection, wanted: Filter) -> None:
+        self._db = db
+        self._conditions: list[str] = []
+        self.values: list[Any] = []
+        self._times(wanted)
+        self._exact(wanted)
+        self._one_of("r.state", wanted.states)
+        self._one_of("+r.direction", wanted.directions)
+        self._one_of("m.kind", wanted.kinds)
+        self._one_of("r.outcome", wanted.outcomes)
+        self._one_of("r.request", wanted.requests)
+        if wanted.to is not None:
+            self._address("recipients", "r.address_key", wanted.to)
+        if wanted.sender is not None:
+            self._address("messages", "m.sender_key", wanted.sender)
+
+    def add(self, condition: str, *values: Any) -> None:
+        self._conditions.append(condition)
+        self.values += values
+
+    def where(self) -> str:
+        return "WHERE " + " AND ".join(self._conditions) if self._conditions else ""
+
+    def _times(self, wanted: Filter) -> None:
+        if wanted.since is not None:
+            self.add("r.at >= ?", wanted.since)
+        if wanted.until is not None:
+            self.add("r.at < ?", wanted.until)
+
+    def _exact(self, wanted: Filter) -> None:
+        if wanted.message is not None:
+            self.add("r.message = ?", wanted.message)
+        if wanted.message_id is not None:
+            self.add("m.id_hash = ? AND m.message_id = ?", number_of(wanted.message_id), wanted.message_id)
+        if wanted.rule is not None:
+            self.add("r.rule = ?", wanted.rule)
+        if wanted.subject is not None:
+            self.add("instr(lower(m.subject), lower(?)) > 0", wanted.subject)
+
+    def _one_of(self, column: str, values: Sequence[str]) -> None:
+        if len(values) == 1:
+            self.add(f"{column} = ?", values[0])
+        elif values:
+            # Several states have no common order in the index: walk in order of time instead.
+            self.add(f"+{column.lstrip('+')} IN ({','.join('?' * len(values))})", *values)
+
+    def _address(self, table: str, column: str, wanted: str) -> None:
+        ranges = key_ranges(wanted)
+        if ranges is None:
+            self.add(f"instr({column.replace('_key', '') if table == 'messages' else 'r.address'}, ?) > 0", wanted)
+        elif len(ranges) == 1 and ranges[0][1] is None:
+            self.add(f"{column} = ?", ranges[0][0])
+        else:
+            plus = "" if self._is_small(table, column, ranges) else "+"
+            either = " OR ".join(f"({plus}{column} >= ? AND {plus}{column} < ?)" for _ in ranges)
+            self.add(f"({either})", *(bound for both in ranges for bound in both))
+
+    def _is_small(self, table: str, column: str, ranges: list[tuple[str, str | None]]) -> bool:
+        """Few rows are sorted; of many, as many as a page needs are met sooner by walking in order of time."""
+        name = column.partition(".")[2]
+        left = _SMALL
+        for low, high in ranges:
+            sql = f"SELECT count(*) FROM (SELECT 1 FROM {table} WHERE {name} >= ? AND {name} < ? LIMIT ?)"
+            left -= self._db.execute(sql, (low, high, left)).fetchone()[0]
+            if left <= 0:
+                return False
+        return True
+
+
+def key_ranges(wanted: str) -> list[tuple[str, str | None]] | None:
+    """An address, ``@domain`` or ``@.domain`` as ranges of search keys, [from, to) or (exactly, None); None for anything else."""
+    if not wanted.startswith("@"):
+        return [(search_key(wanted), None)] if "@" in wanted[:-1] else None
+    subdomains = wanted.startswith("@.")
+    top = search_key("x" + wanted.replace("@.", "@", 1)).removesuffix("x")
+    found: list[tuple[str, str | None]] = [(top, top[:-1] + "A")]
+    if subdomains:
+        found.append((top[:-1] + ".", top[:-1] + "/"))
+    return found
+
+
+def _with_reasons(db: sqlite3.Connection, some: list[Row]) -> list[Row]:
+    """The sentences, which stand in cells of the entry that decided."""
+    cells: dict[int, dict[str, Any]] = {}
+    found = []
+    for row in some:
+        if row.entry not in cells:
+            cells = {row.entry: _entry_cells(db, row.entry, "to.%")}
+        personal = cells[row.entry].get(f"to.{row.recipient}")
+        found.append(row if personal is None else replace(row, reason=personal["reason"], would=personal.get("would")))
+    return found
+
+
+def _entry_cells(db: sqlite3.Connection, entry: int, like: str) -> dict[str, Any]:
+    import json
+
+    first = entry * CELLS_PER_ENTRY
+    query = "SELECT name, value FROM cells WHERE id >= ? AND id < ? AND name LIKE ?"
+    return {name: json.loads(value) for name, value in db.execute(query, (first, first + CELLS_PER_ENTRY, like))}
+
+
+@dataclass(frozen=True, slots=True)
+class Detail:
+    """All about one message: its recipients, and every entry about it in order, with the cells that still exist.
+
+    ``revoked``: attested entries that were taken back, and by which entry.
+    """
+
+    recipients: tuple[Row, ...]
+    entries: tuple[Entry, ...]
+    revoked: dict[int, int]
+
+
+def detail(db: sqlite3.Connection, message: int) -> Detail | None:
+    """Everything about one message; None when the ledger has none with this number."""
+    recipients = page(db, Filter(message=message), limit=-1, newest_first=False)
+    if not recipients:
+        return None
+    db.execute("BEGIN")
+    try:
+        found = []
+        for number, body in db.execute("SELECT id, body FROM entries WHERE message = ? ORDER BY id", (message,)):
+            first = number * CELLS_PER_ENTRY
+            query = "SELECT name, value FROM cells WHERE id >= ? AND id < ?"
+            found.append(unseal(body, dict(db.execute(query, (first, first + CELLS_PER_ENTRY)))))
+        marks = ",".join("?" * len(recipients))
+        revoked = dict(
+            db.execute(
+                f"SELECT entry, revoked FROM evidence WHERE revoked IS NOT NULL AND recipient IN ({marks})",
+                [row.recipient for row in recipients],
+            )
+        )
+    finally:
+        db.execute("ROLLBACK")
+    return Detail(tuple(recipients), tuple(found), revoked)
+
+
+def messages_called(db: sqlite3.Connection, name: str) -> list[int]:
+    """The numbers of the messages that a person means by a number or a Message-ID (brackets do not matter), newest first."""
+    text = name.strip()
+    if text.isascii() and text.isdigit() and len(text) < 19:
+        row = db.execute("SELECT id FROM messages WHERE id = ?", (int(text),)).fetchone()
+        return [] if row is None else [row[0]]
+    text = text.removeprefix("<").removesuffix(">").strip()
+    query = "SELECT id FROM messages WHERE id_hash = ? AND message_id = ? ORDER BY id DESC"
+    return [number for (number,) in db.execute(query, (number_of(text), text))]

@@ -1,0 +1,101 @@
+"""Recompute the derived tables from the entries.
+
+Called by ``kaifu ledger rebuild`` and by tests that show that a rebuild changes nothing. Everything happens in one
+transaction: when it fails nothing has changed, and until it is done readers see the old tables. Writers wait for it, so a
+relay defers mail that needs the ledger for as long as it takes.
+
+Fails with sqlite3's errors, and with :class:`LedgerError` for an entry that cannot be read.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+
+from .ledger import LedgerError
+from .ledger_derive import Derived
+from .ledger_entries import Entry, unseal
+from .migrations import DERIVED
+
+_EVERY = 2000
+
+
+def entries(db: sqlite3.Connection) -> Iterator[Entry]:
+    """All entries in order, with those of their cells that exist; without raw reports, which nothing is derived from."""
+    rows = db.execute(
+        "SELECT e.id, e.body, c.name, c.value FROM entries e LEFT JOIN cells c"
+        " ON c.id >= e.id << 20 AND c.id < (e.id + 1) << 20 AND c.name <> 'raw' ORDER BY e.id, c.id"
+    )
+    number, body, cells = 0, "", dict[str, str | bytes]()
+    for number_now, body_now, name, value in rows:
+        if number_now != number:
+            if number:
+                yield _entry(number, body, cells)
+            number, body, cells = number_now, body_now, {}
+        if name is not None:
+            cells[name] = value
+    if number:
+        yield _entry(number, body, cells)
+
+
+def _entry(number: int, body: str, cells: dict[str, str | bytes]) -> Entry:
+    try:
+        entry = unseal(body, cells)
+        if entry.number != number:
+            raise ValueError(f"it says that it is entry {entry.number}")
+    except (ValueError, KeyError, TypeError) as error:
+        raise LedgerError(f"entry {number} of the ledger cannot be read: {error}") from error
+    return entry
+
+
+def rebuild(db: sqlite3.Connection, progress: Callable[[int], None] = lambda _: None) -> int:
+    """Recompute everything derived; returns the number of entries. ``progress`` is told how many are done."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        late = _empty(db)
+        done = _apply(db, progress)
+        for statement in late:
+            db.execute(statement)
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
+    return done
+
+
+def _empty(db: sqlite3.Connection) -> list[str]:
+    """Drop and remake the derived tables; returns the statements that make the indexes that can wait until they are full."""
+    marks = ",".join("?" * len(DERIVED))
+    made = db.execute(
+        f"SELECT type, tbl_name, sql FROM sqlite_master WHERE tbl_name IN ({marks}) AND sql IS NOT NULL", DERIVED
+    ).fetchall()
+    for table in DERIVED:
+        db.execute(f"DROP TABLE {table}")
+    late = []
+    for kind, table, sql in sorted(made, key=lambda row: row[0] != "table"):
+        if kind == "table" or table == "evidence":
+            db.execute(sql)
+        else:
+            late.append(sql)
+    return late
+
+
+def _apply(db: sqlite3.Connection, progress: Callable[[int], None]) -> int:
+    derived = Derived(db)
+    done = message = recipient = number = 0
+    for entry in entries(db):
+        try:
+            derived.apply(entry)
+            for decided in entry.body.get("to", ()):
+                recipient = max(recipient, decided["id"])
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise LedgerError(f"entry {entry.number} of the ledger cannot be read: {error!r}") from error
+        number, message, done = entry.number, max(message, entry.message or 0), done + 1
+        if done % _EVERY == 0:
+            derived.flush()
+            progress(done)
+    derived.flush()
+    db.execute("INSERT INTO head VALUES (1, ?, ?, ?)", (number, message, recipient))
+    progress(done)
+    return done
