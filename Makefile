@@ -34,7 +34,7 @@ lint: $(READY) ## style, types, import contracts
 	@$(BIN)/lint-imports --no-logo
 
 bench: $(READY) debian ## kaifu, Postfix and a bare sink side by side
-	@$(BIN)/python tests/bench/relay.py
+	@$(BIN)/python tests/bench/relay_bench.py
 
 dist: $(READY) ## the wheel, and what pip needs to install it on a server, in dist/
 	@rm -rf dist && $(BIN)/python .ci/dist.py dist && ls dist
