@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from tests.session_next_hop import NextHop, Transaction, joined, poll
+from tests.session_next_hop import NextHop, joined, poll
 from tests.session_relay import KEEP, Client, Relay, merged, server_context
 from tests.session_transcript import Step, Transcript, line_pattern, octets
 
@@ -212,19 +212,21 @@ class Play:
         if name:
             self.names.setdefault(name, got.connection)
         lines = text.split("\n")
-        start = next(i for i, line in enumerate(lines) if line.startswith("{received"))
+        start = lines.index("DATA") + 1
         commands = [got.mail, *got.recipients, b"DATA"]
-        fits = len(commands) == start and all(
-            line_pattern(w).fullmatch(c) for w, c in zip(lines, commands, strict=False)
-        )
+        fits = len(commands) == start and all(line_pattern(w).fullmatch(c) for w, c in zip(lines, commands, strict=False))
         assert fits, f"the next hop was given {commands}"
-        field = self._received(got, lines[start].strip("{}").split()[1:])
-        self._same(joined(octets(line) for line in lines[start + 1 :]), got.data[len(field) :])
+        ours = next(i for i, line in enumerate(lines) if line.startswith("{received"))
+        before = joined(octets(line) for line in lines[start:ours])
+        self._same(before, got.data[: len(before)])
+        data = got.data[len(before) :]
+        field = self._received(data, lines[ours].strip("{}").split()[1:])
+        self._same(joined(octets(line) for line in lines[ours + 1 :]), data[len(field) :])
 
-    def _received(self, got: Transaction, asked: list[str]) -> bytes:
+    def _received(self, data: bytes, asked: list[str]) -> bytes:
         """Our field, checked: one, first, well formed, without recipients; ``{received with ESMTPSA from name}``."""
-        found = _RECEIVED.match(got.data)
-        assert found is not None, f"no Received field of ours comes first:\n{_shown(got.data[:600])}"
+        found = _RECEIVED.match(data)
+        assert found is not None, f"no Received field of ours comes first:\n{_shown(data[:600])}"
         wanted = {"from": "client.example", "by": "relay.example.co.jp", "with": "ESMTP"}
         wanted |= dict(zip(asked[::2], asked[1::2], strict=True))
         for word, value in wanted.items():
@@ -257,10 +259,10 @@ class Play:
                 left.remove(row)
             return not left
 
-        with suppress(AssertionError):
-            poll(so, "the ledger", every=0.1)
-            return
-        raise AssertionError("the ledger has\n    " + "\n    ".join(map(str, rows)))
+        try:
+            poll(so, "the ledger to say so", every=0.1)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; it has\n    " + "\n    ".join(map(str, rows))) from None
 
     def logs(self, text: str) -> None:
         line = self.relay.wait_for_log(text, self.logged)
