@@ -1,10 +1,10 @@
 """Address patterns of ``from``, ``to`` and groups: which mailboxes does a list of them mean?
 
 Entries are ``name@domain``, ``@domain``, ``@.domain`` (the domain and all below it), a glob over the whole address
-(``*`` and ``?``; one that begins with ``@`` is about the domain), ``<>`` (the null reverse-path), ``group:name`` and ``not`` before any of these. A list means: some
-entry without ``not`` fits (or there is none), and no entry with ``not`` does. Case and Unicode form do not count, and
-an internationalised domain equals its A-labels. Pure. Fails: :class:`AddressError` when an entry is read, never when
-a mailbox is compared.
+(``*`` and ``?``; one that begins with ``@`` is about the domain), ``<>`` (the null reverse-path), ``group:name`` and
+``not`` before any of these. A list means: some entry without ``not`` fits (or there is none), and no entry with
+``not`` does. Case and Unicode form do not count, and an internationalised domain equals its A-labels. Pure. Fails:
+:class:`AddressError` when an entry is read, never when a mailbox is compared.
 """
 
 from __future__ import annotations
@@ -173,8 +173,9 @@ def entry(text: str) -> Addresses:
         raise AddressError(f"an address pattern has at most {MAX_ADDRESS} characters")
     if text == NULL:
         return Addresses(null=True)
-    if text.startswith("<") and text.endswith(">"):
-        raise AddressError(f'"{text}": write the address without brackets', text[1:-1])
+    named = re.search(r"<([^<>]*)>\Z", text)
+    if named:
+        raise AddressError(f'"{text}": write the bare address, without name and brackets', named.group(1))
     if is_glob(text) and not text.startswith('"'):
         return _glob(text)
     if text.startswith("@"):
@@ -188,8 +189,9 @@ def mailbox(text: str) -> Mailbox:
     """An address as a policy writes it, ``name@domain``. Raises :class:`AddressError`."""
     local, at, domain = text.rpartition("@")
     if not at:
-        looks_like_domain = "." in text and _LABEL.fullmatch(text.rpartition(".")[2].lower())
-        raise AddressError(f'"{text}" is no address (name@domain)', "@" + text if looks_like_domain else None)
+        raise AddressError(
+            f'"{text}" is no address (name@domain)', "@" + text if "." in text and _is_domain(text) else None
+        )
     _domain(domain, text)
     quoted = _QUOTED.fullmatch(local)
     if quoted:
@@ -200,14 +202,15 @@ def mailbox(text: str) -> Mailbox:
 
 
 def _domain(text: str, whole: str) -> str:
-    """The key of a domain; what no mail domain can be is refused."""
-    if text.startswith("[") and text.endswith("]"):
-        return domain_key(text)
-    key = domain_key(text)
-    labels = key.split(".")
-    if len(key) > 253 or not all(_LABEL.fullmatch(label) for label in labels) or text != text.strip():
+    """The key of a domain or address literal; what no mail domain can be is refused."""
+    if not (text.startswith("[") and text.endswith("]")) and not _is_domain(text):
         raise AddressError(f'"{whole}": "{text}" is no domain')
-    return key
+    return domain_key(text)
+
+
+def _is_domain(text: str) -> bool:
+    key = domain_key(text)
+    return text == text.strip() and len(key) <= 253 and all(_LABEL.fullmatch(label) for label in key.split("."))
 
 
 def _glob(text: str) -> Addresses:

@@ -100,10 +100,10 @@ class _Reader:
 
     def policy(self, root: Node) -> dict[str, Any] | None:
         """The parts of a policy; incomplete when problems were noted."""
-        top = self.checker.as_mapping(root, "the policy", TOP)
+        top = self.checker.as_mapping(root, "the policy", TOP, ("version",))
         if top is None:
             return None
-        self._version(root, top)
+        self._version(top)
         groups = self._groups(top)
         sensitivities = self._sensitivities(top)
         mode = self._mode(top)
@@ -121,9 +121,8 @@ class _Reader:
             "request_headers": request_headers,
         }
 
-    def _version(self, root: Node, top: Entries) -> None:
+    def _version(self, top: Entries) -> None:
         if "version" not in top:
-            self.checker.error(root, f'the policy lacks "version: {VERSION}"')
             return
         version = self.checker.as_int(top["version"][1], "version")
         if version is not None and version != VERSION:

@@ -152,13 +152,16 @@ class Checker:
             self._misfit(node, f"{what} must be a mapping (key: value)")
             return None
         entries: Entries = {}
+        misspelt: set[str | None] = set()
         for key, value in node.entries:
             if known is None or key.text in known:
                 entries[key.text] = key, value
             else:
-                self.error(key, f'unknown key "{key.text}" in {what}', nearest(key.text, known))
+                hint = nearest(key.text, known)
+                misspelt.add(hint)
+                self.error(key, f'unknown key "{key.text}" in {what}', hint)
         for name in required:
-            if name not in entries:
+            if name not in entries and name not in misspelt:
                 self.error(node, f'{what} lacks "{name}"')
         return entries
 
@@ -207,7 +210,8 @@ class Checker:
         if value is None or (low is not None and value < low) or (high is not None and value > high):
             bounds = f" from {low}" if low is not None else ""
             bounds += f" up to {high}" if high is not None else ""
-            self._misfit(node, f"{what} must be a whole number{bounds}")
+            quoted = isinstance(node, ScalarNode) and not node.plain and node.text.isdecimal()
+            self._misfit(node, f"{what} must be a whole number{bounds}" + (", without quotes" if quoted else ""))
             return None
         return value
 

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import TypeAlias
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
-from kaifu.policies.document import Checker, Node, ScalarNode, nearest
+from kaifu.policies.document import Checker, MappingNode, Node, ScalarNode, nearest
 from kaifu.policies.vocabulary import WEEKDAYS
 
 Span: TypeAlias = tuple[int, int]
@@ -25,9 +25,9 @@ _HOURS = re.compile(r"(\d{1,2}):(\d{2})\s*-\s*(\d{1,2}):(\d{2})", re.ASCII)
 def time_test(checker: Checker, node: Node) -> Callable[[datetime], bool] | None:
     """The test that one ``{weekdays, hours, zone}`` stands for, None after noting what is wrong."""
     entries = checker.as_mapping(node, "time", ("weekdays", "hours", "zone"))
-    if entries is None:
+    if entries is None or not isinstance(node, MappingNode):
         return None
-    if "weekdays" not in entries and "hours" not in entries:
+    if not entries.keys() & {"weekdays", "hours"} and len(entries) == len(node.entries):
         checker.error(node, 'time needs "weekdays" or "hours"')
         return None
     days = _weekdays(checker, entries["weekdays"][1]) if "weekdays" in entries else frozenset(range(7))
