@@ -19,7 +19,7 @@ demo: $(READY) ## simulated mail clients, the relay and a next hop on loopback; 
 	@$(BIN)/kaifu demo
 
 run: $(READY) ## the relay with a default configuration, and how to send the first mail through it
-	@BIN="$(BIN)" .ci/try-relay
+	@exec env BIN="$(BIN)" .ci/try-relay
 
 test: $(READY) debian ## all tests, with fixed seeds and reduced counts
 	@$(PYTEST) -rs $(TESTS)
