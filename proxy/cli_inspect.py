@@ -75,10 +75,10 @@ def as_object(file: str, inspection: Inspection) -> dict[str, object]:
     if inspection.facts:
         result["only_reports"] = inspection.facts.only_reports
         result["must_deliver"] = inspection.facts.must_deliver
-    if inspection.kind == "mdn":
+    if "mdn" in reports.kinds:
         mdns = [_mdn_object(r.mdn, r, reports.odd) for r in reports.mdns if r.mdn]
         result |= {"mdn": mdns[0] if mdns else None, "further_mdns": mdns[1:]}
-    if inspection.kind == "dsn":
+    if "dsn" in reports.kinds:
         readable = sorted(reports.dsns, key=lambda r: not (r.dsn and r.dsn.recipients))
         dsns = [_dsn_object(r.dsn, r, reports.odd) for r in readable if r.dsn]
         result |= {"dsn": dsns[0] if dsns else None, "further_dsns": dsns[1:]}

@@ -196,7 +196,7 @@ def _structure_odd(top: Entity) -> tuple[str, ...]:
         odd.append("multipart/report without report-type")
     elif len(top.parts) < 2 or top.parts[1].type.full not in REPORT_TYPES:
         odd.append("the second part of the multipart/report is no report")
-    elif top.type.parameters["report-type"].strip().lower() != top.parts[1].type.subtype:
+    elif top.type.parameters["report-type"].strip().lower() != top.parts[1].type.subtype.removeprefix("global-"):
         odd.append("report-type does not say what the report is")
     return tuple(dict.fromkeys(odd))
 

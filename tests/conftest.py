@@ -7,8 +7,10 @@ full counts, and the tests marked ``long``; ``KAIFU_NO_SKIPS=1`` a skipped test 
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+import sys
+from collections.abc import Callable, Generator
 from pathlib import Path
+from types import FrameType
 
 import hypothesis
 import pytest
@@ -88,3 +90,24 @@ def corpus() -> Path:
 def long_run() -> bool:
     """True when the full counts are wanted (``make test-long``)."""
     return LONG
+
+
+@pytest.fixture
+def count_calls() -> Callable[[Callable[[], object]], int]:
+    """How many functions, Python's and built-in ones, a piece of work calls: effort without a clock."""
+
+    def count(work: Callable[[], object]) -> int:
+        calls = 0
+
+        def note(frame: FrameType, event: str, argument: object) -> None:
+            nonlocal calls
+            calls += event in ("call", "c_call")
+
+        sys.setprofile(note)
+        try:
+            work()
+        finally:
+            sys.setprofile(None)
+        return calls
+
+    return count
