@@ -10,6 +10,7 @@ errors.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -99,7 +100,7 @@ _FROM = "FROM recipients r JOIN messages m ON m.id = r.message"
 def page(
     db: sqlite3.Connection, wanted: Filter, *, after: Place | None = None, limit: int = 100, newest_first: bool = True
 ) -> list[Row]:
-    """The next rows of a list, at most ``limit``."""
+    """The next rows of a list, at most ``limit``; all of them when it is negative."""
     queries = [_Conditions(db, each) for each in _alternatives(wanted)]
     found: dict[int, Row] = {}
     db.execute("BEGIN")
@@ -110,9 +111,9 @@ def page(
             order = "DESC" if newest_first else "ASC"
             sql = f"SELECT {_COLUMNS} {_FROM} {conditions.where()} ORDER BY r.at {order}, r.id {order} LIMIT ?"
             for values in db.execute(sql, (*conditions.values, limit)):
-                found[values[1]] = Row(*values[:17], Standing(*values[17:23]), values[23])
-        rows = sorted(found.values(), key=lambda row: row.place, reverse=newest_first)[:limit]
-        return _with_reasons(db, rows)
+                found[values[1]] = Row(*(*values[:17], Standing(*values[17:23]), values[23]))
+        ordered = sorted(found.values(), key=lambda row: row.place, reverse=newest_first)
+        return _with_reasons(db, ordered if limit < 0 else ordered[:limit])
     finally:
         db.execute("ROLLBACK")
 
@@ -246,8 +247,6 @@ def _with_reasons(db: sqlite3.Connection, some: list[Row]) -> list[Row]:
 
 
 def _entry_cells(db: sqlite3.Connection, entry: int, like: str) -> dict[str, Any]:
-    import json
-
     first = entry * CELLS_PER_ENTRY
     query = "SELECT name, value FROM cells WHERE id >= ? AND id < ? AND name LIKE ?"
     return {name: json.loads(value) for name, value in db.execute(query, (first, first + CELLS_PER_ENTRY, like))}
@@ -255,13 +254,15 @@ def _entry_cells(db: sqlite3.Connection, entry: int, like: str) -> dict[str, Any
 
 @dataclass(frozen=True, slots=True)
 class Detail:
-    """All about one message: its recipients, and every entry about it in order, with the cells that still exist.
+    """All about one message, with the cells that still exist.
 
-    ``revoked``: attested entries that were taken back, and by which entry.
+    ``entries``: every entry about it, in order. ``carried``: the evidence that it brought about other messages (it is a
+    report or a reply). ``revoked``: attested entries that were taken back, and by which entry.
     """
 
     recipients: tuple[Row, ...]
     entries: tuple[Entry, ...]
+    carried: tuple[Entry, ...]
     revoked: dict[int, int]
 
 
@@ -272,21 +273,35 @@ def detail(db: sqlite3.Connection, message: int) -> Detail | None:
         return None
     db.execute("BEGIN")
     try:
-        found = []
-        for number, body in db.execute("SELECT id, body FROM entries WHERE message = ? ORDER BY id", (message,)):
-            first = number * CELLS_PER_ENTRY
-            query = "SELECT name, value FROM cells WHERE id >= ? AND id < ?"
-            found.append(unseal(body, dict(db.execute(query, (first, first + CELLS_PER_ENTRY)))))
-        marks = ",".join("?" * len(recipients))
-        revoked = dict(
-            db.execute(
-                f"SELECT entry, revoked FROM evidence WHERE revoked IS NOT NULL AND recipient IN ({marks})",
-                [row.recipient for row in recipients],
-            )
+        numbers = db.execute("SELECT id FROM entries WHERE message = ? ORDER BY id", (message,)).fetchall()
+        about = [entry for (number,) in numbers if (entry := _entry(db, number)) is not None]
+        query = (
+            "SELECT entry, revoked FROM evidence WHERE revoked IS NOT NULL"
+            " AND recipient IN (SELECT id FROM recipients WHERE message = ?)"
         )
+        revoked = dict(db.execute(query, (message,)).fetchall())
+        return Detail(tuple(recipients), tuple(about), tuple(_carried(db, about, message)), revoked)
     finally:
         db.execute("ROLLBACK")
-    return Detail(tuple(recipients), tuple(found), revoked)
+
+
+def _entry(db: sqlite3.Connection, number: int) -> Entry | None:
+    row = db.execute("SELECT body FROM entries WHERE id = ?", (number,)).fetchone()
+    first = number * CELLS_PER_ENTRY
+    query = "SELECT name, value FROM cells WHERE id >= ? AND id < ?"
+    return None if row is None else unseal(row[0], dict(db.execute(query, (first, first + CELLS_PER_ENTRY)).fetchall()))
+
+
+def _carried(db: sqlite3.Connection, about: list[Entry], message: int) -> Iterator[Entry]:
+    """Evidence follows directly upon the entry of the message that brought it."""
+    for entry in about:
+        number = entry.number
+        while entry.kind in ("message", "attempt"):
+            number += 1
+            follower = _entry(db, number)
+            if follower is None or follower.kind != "evidence" or follower.body.get("carrier") != message:
+                break
+            yield follower
 
 
 def messages_called(db: sqlite3.Connection, name: str) -> list[int]:

@@ -1,0 +1,119 @@
+"""``kaifu ledger``: look after the ledger itself.
+
+``stats`` only reads. ``rebuild`` recomputes the derived tables and ``migrate`` brings the schema up to date; the relay does the
+latter by itself when it starts. Exit status 0, or 2 with one sentence when it cannot be done.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from . import migrations
+from .display import json_line, visible
+from .ledger_cli import chosen, failing, ledger_options, reading
+from .ledger_file import Store, prepare
+from .ledger_rebuild import rebuild
+from .ledger_shown import utc
+
+
+@click.group()
+def ledger() -> None:
+    """Look after the ledger."""
+
+
+@ledger.command()
+@click.option("--json", "as_json", is_flag=True, help="One object.")
+@ledger_options
+def stats(as_json: bool, config: str | None, ledger_url: str | None) -> None:
+    """How much is in it, and in which states."""
+    where = chosen(config, ledger_url)
+    with reading(where.path) as db:
+        figures: dict[str, Any] = {"ledger": str(where.path), **_figures(db)}
+    if as_json:
+        click.echo(json_line(figures))
+        return
+    for key, value in figures.items():
+        name = key.replace("_", " ")
+        if isinstance(value, dict):
+            click.echo(f"{name}:")
+            for word, number in value.items():
+                click.echo(f"  {visible(word):<22} {number:>12,}")
+        else:
+            click.echo(f"{name:<24} {value:>12,}" if isinstance(value, int) else f"{name:<24} {visible(str(value))}")
+
+
+def _figures(db: sqlite3.Connection) -> dict[str, Any]:
+    db.execute("BEGIN")
+    try:
+        size = db.execute("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size").fetchone()[0]
+        first, last = db.execute("SELECT min(at), max(at) FROM recipients").fetchone()
+        return {
+            "size_octets": size,
+            "migrations": ", ".join(migrations.applied(db)),
+            "entries": _number(db, "entries"),
+            "cells": _number(db, "cells"),
+            "messages": _number(db, "messages"),
+            "recipients": _number(db, "recipients"),
+            "first_message_at": utc(first),
+            "last_message_at": utc(last),
+            "states": _grouped(db, "SELECT state, count(*) FROM recipients GROUP BY state"),
+            "evidence": _grouped(
+                db, "SELECT kind || ' ' || verdict, count(*) FROM evidence WHERE duplicate = 0 GROUP BY 1 ORDER BY 1"
+            ),
+            "without_record": _grouped(
+                db, "SELECT direction || ' ' || kind, sum(n) FROM counts GROUP BY direction, kind ORDER BY 1"
+            ),
+        }
+    finally:
+        db.execute("ROLLBACK")
+
+
+def _number(db: sqlite3.Connection, name: str) -> int:
+    return int(db.execute(f"SELECT count(*) FROM {name}").fetchone()[0])
+
+
+def _grouped(db: sqlite3.Connection, query: str) -> dict[str, int]:
+    return dict(db.execute(query).fetchall())
+
+
+@ledger.command("rebuild")
+@ledger_options
+def rebuild_command(config: str | None, ledger_url: str | None) -> None:
+    """Recompute what is derived (states, outcomes, lists) from the entries.
+
+    Changes nothing when all is well. Writers wait for it: a relay answers mail that needs the ledger with 451 for so
+    long, so clients keep it and try again.
+    """
+    where = chosen(config, ledger_url)
+    with failing(where.path):
+        store = Store(where.path, write=True)
+        try:
+            done = _with_progress(store.db)
+        finally:
+            store.close()
+    click.echo(f"Rebuilt from {done} entries.")
+
+
+def _with_progress(db: sqlite3.Connection) -> int:
+    if not sys.stderr.isatty():
+        return rebuild(db)
+    columns = (TextColumn("entries"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=_number(db, "entries"))
+        return rebuild(db, lambda done: progress.update(task, completed=done))
+
+
+@ledger.command()
+@ledger_options
+def migrate(config: str | None, ledger_url: str | None) -> None:
+    """Bring the schema up to date. The relay does it by itself when it starts."""
+    where = chosen(config, ledger_url)
+    with failing(where.path):
+        done = prepare(where.path, create=False)
+    click.echo(f"Done: {', '.join(done)}." if done else "Nothing to do: the schema is up to date.")

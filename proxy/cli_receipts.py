@@ -1,0 +1,315 @@
+"""``kaifu receipts``: who was asked, what came back, and what people noted.
+
+``list``, ``show`` and ``export`` only read: they open the ledger read-only, page by page, and never hold the relay up.
+``note`` writes one entry. Exit status 0; ``show`` of a message that the ledger does not have 1; bad usage or a ledger that
+cannot be used 2.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import reduce
+from itertools import islice
+from pathlib import Path
+from typing import Any, TextIO
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from kaifu.policies.facts import Direction
+
+from . import ledger_timeline
+from .display import json_line, visible
+from .ledger import Outcome, RequestState
+from .ledger_cli import (
+    Chosen,
+    Command,
+    Failure,
+    a_moment,
+    any_of,
+    can_show,
+    chosen,
+    failing,
+    ledger_options,
+    moment,
+    reading,
+    standard_output,
+)
+from .ledger_derive import search_key
+from .ledger_journal import now
+from .ledger_people import CONFIRMED_BY, attest, caller, revoke
+from .ledger_read import Detail, Filter, Row, count, detail, messages_called, rows
+from .ledger_shown import table, write_csv, write_json
+from .ledger_states import MARKS, State
+
+ON_A_SCREEN = 50
+_COUNTED = 1_000_000
+
+
+@click.group()
+def receipts() -> None:
+    """Who was asked for a receipt, and what came back."""
+
+
+_ADDRESS = "an address, @domain, @.domain with subdomains, or a part of an address"
+_FILTERS = (
+    click.option("--from", "sender", metavar="WHO", help=f"Sender: {_ADDRESS}."),
+    click.option("--to", metavar="WHO", help="Recipient, likewise."),
+    click.option("--person", metavar="WHO", help="Sender or recipient, likewise."),
+    click.option(
+        "--since", callback=a_moment, metavar="TIME", help="Came through at or after: 2026-11-21, a time, or 7d."
+    ),
+    click.option("--until", callback=a_moment, metavar="TIME", help="Came through before; a date includes that day."),
+    click.option("--state", "states", callback=any_of(tuple(State)), metavar="STATE,…", help=", ".join(State) + "."),
+    click.option("--rule", metavar="NAME", help="The rule that decided."),
+    click.option(
+        "--direction",
+        "directions",
+        callback=any_of(tuple(Direction)),
+        metavar="DIRECTION,…",
+        help=", ".join(Direction) + ".",
+    ),
+    click.option("--kind", "kinds", callback=any_of(("mail", "mdn", "dsn")), metavar="KIND,…", help="mail, mdn, dsn."),
+    click.option(
+        "--request",
+        "requests",
+        callback=any_of(tuple(RequestState)),
+        metavar="REQUEST,…",
+        help=", ".join(RequestState) + ".",
+    ),
+    click.option(
+        "--outcome", "outcomes", callback=any_of(tuple(Outcome)), metavar="OUTCOME,…", help=", ".join(Outcome) + "."
+    ),
+    click.option("--message-id", metavar="ID", help="The Message-ID, with or without brackets."),
+    click.option("--subject", metavar="TEXT", help="Part of the subject."),
+)
+
+
+def _filters(command: Command) -> Command:
+    return reduce(lambda made, option: option(made), reversed(_FILTERS), command)
+
+
+def _filter(where: Chosen, options: dict[str, Any]) -> Filter:
+    if options["message_id"]:
+        options["message_id"] = options["message_id"].strip().removeprefix("<").removesuffix(">").strip()
+    since, until = options.pop("since"), options.pop("until")
+    return Filter(
+        since=None if since is None else moment(since, where.zone),
+        until=None if until is None else moment(until, where.zone, end=True),
+        **{key: value for key, value in options.items() if value is not None},
+    )
+
+
+def _marks() -> str:
+    return "unicode" if can_show("".join(MARKS["unicode"])) else "ascii"
+
+
+def _console() -> Console:
+    """For text that may hold anything: no markup, no guesses; in a pipe lines are as long as they need to be."""
+    if not can_show("あ"):
+        standard_output(errors="backslashreplace")
+    width = None if sys.stdout.isatty() else 10_000
+    return Console(markup=False, highlight=False, emoji=False, soft_wrap=not sys.stdout.isatty(), width=width)
+
+
+@receipts.command("list")
+@_filters
+@click.option("--limit", type=click.IntRange(min=0), metavar="N", help="At most so many rows; 0: all.")
+@click.option("--oldest-first", is_flag=True, help="The oldest rows first; otherwise the newest.")
+@click.option("--json", "as_json", is_flag=True, help="One object per recipient, each on one line.")
+@click.option("--csv", "as_csv", is_flag=True, help="CSV with a header line.")
+@ledger_options
+def list_command(
+    config: str | None,
+    ledger_url: str | None,
+    limit: int | None,
+    oldest_first: bool,
+    as_json: bool,
+    as_csv: bool,
+    **options: Any,
+) -> None:
+    """Messages and their receipts, one row per recipient.
+
+    On a terminal the newest 50 are shown, unless --limit says otherwise; programs get all of them.
+    """
+    where = chosen(config, ledger_url)
+    wanted = _filter(where, options)
+    if as_json and as_csv:
+        raise click.UsageError("give --json or --csv, not both")
+    if limit is None and not (as_json or as_csv) and sys.stdout.isatty():
+        limit = ON_A_SCREEN
+    with reading(where.path) as db:
+        found = rows(db, wanted, newest_first=not oldest_first, at_once=min(limit or 500, 500))
+        if as_json or as_csv:
+            _write(write_json if as_json else write_csv, islice(found, limit or None), sys.stdout)
+            return
+        _print_table(islice(found, limit or None), where)
+        if limit and next(found, None) is not None:
+            click.echo(f"The {'oldest' if oldest_first else 'newest'} {limit}; --limit 0 shows all.")
+
+
+def _print_table(found: Iterator[Row], where: Chosen) -> None:
+    first = next(found, None)
+    if first is None:
+        click.echo("Nothing in the ledger fits.")
+        return
+    table((row for some in ((first,), found) for row in some), _console(), where.zone, _marks())
+
+
+def _write(write: Callable[[Iterable[Row], TextIO], int], found: Iterable[Row], stream: TextIO) -> None:
+    if stream is sys.stdout:
+        # Scripts read UTF-8 whatever the terminal speaks.
+        standard_output(encoding="utf-8", newline="")
+    write(found, stream)
+
+
+@receipts.command()
+@click.argument("name", metavar="ID")
+@click.option("--json", "as_json", is_flag=True, help="One object per message, each on one line.")
+@ledger_options
+def show(name: str, as_json: bool, config: str | None, ledger_url: str | None) -> None:
+    """All about one message: what was decided and why, and what came back.
+
+    ID is the number that the list shows, or a Message-ID.
+    """
+    where = chosen(config, ledger_url)
+    with reading(where.path) as db:
+        details = [one for number in messages_called(db, name) if (one := detail(db, number)) is not None]
+    if not details:
+        click.echo(visible(f"The ledger has no message {name}."), err=True)
+        sys.exit(1)
+    for place, one in enumerate(details):
+        if as_json:
+            click.echo(json_line(ledger_timeline.as_object(one)))
+        else:
+            _print_detail(one, where, place)
+
+
+def _print_detail(one: Detail, where: Chosen, place: int) -> None:
+    console = _console()
+    if place:
+        console.print()
+    for line in ledger_timeline.lines(one, where.zone, _marks()):
+        console.print(line, soft_wrap=True)
+
+
+@receipts.command()
+@_filters
+@click.option("--json", "as_json", is_flag=True, help="One object per recipient, each on one line; otherwise CSV.")
+@click.option("--csv", "as_csv", is_flag=True, help="CSV with a header line (what it does anyway).")
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Else stdout.")
+@ledger_options
+def export(
+    config: str | None, ledger_url: str | None, as_json: bool, as_csv: bool, output: Path | None, **options: Any
+) -> None:
+    """Everything that fits, oldest first, as CSV or JSON.
+
+    FILE is readable by you alone (mode 0600) and there only when it is complete.
+    """
+    if as_json and as_csv:
+        raise click.UsageError("give --json or --csv, not both")
+    where = chosen(config, ledger_url)
+    wanted = _filter(where, options)
+    write = write_json if as_json else write_csv
+    with reading(where.path) as db:
+        if output is None:
+            _write(write, rows(db, wanted, newest_first=False), sys.stdout)
+            return
+        with _progress(db, wanted) as counted:
+            number = _export(lambda stream: write(counted(rows(db, wanted, newest_first=False)), stream), output)
+    click.echo(f"{number} rows written to {output}.", err=True)
+
+
+def _export(write: Callable[[TextIO], int], output: Path) -> int:
+    part = output.with_name(output.name + ".part")
+    try:
+        with open(
+            os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8", newline=""
+        ) as stream:
+            number = write(stream)
+        part.replace(output)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise Failure(f"{output}: {error.strerror or error}") from None
+    return number
+
+
+@contextmanager
+def _progress(db: sqlite3.Connection, wanted: Filter) -> Iterator[Callable[[Iterable[Row]], Iterator[Row]]]:
+    """Counts rows through a bar on standard error, when that is a terminal."""
+    if not sys.stderr.isatty():
+        yield iter
+        return
+    total = count(db, wanted, most=_COUNTED)
+    columns = (TextColumn("rows"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=total if total < _COUNTED else None)
+
+        def counted(found: Iterable[Row]) -> Iterator[Row]:
+            for row in found:
+                yield row
+                progress.advance(task)
+
+        yield counted
+
+
+@receipts.command()
+@click.argument("name", metavar="ID")
+@click.option("--to", metavar="ADDRESS", help="The recipient; needed when the message has several.")
+@click.option("--confirmed-by", type=click.Choice(CONFIRMED_BY), help="How you learned of it.")
+@click.option("--at", callback=a_moment, metavar="TIME", help="When it was confirmed; else now.")
+@click.option("--text", default="", help="What was said, in your words.")
+@click.option("--revoke", "revoked", type=click.IntRange(min=1), metavar="ENTRY", help="Take a note back.")
+@ledger_options
+def note(
+    name: str,
+    to: str | None,
+    confirmed_by: str | None,
+    at: str | None,
+    text: str,
+    revoked: int | None,
+    config: str | None,
+    ledger_url: str | None,
+) -> None:
+    """Note that a recipient confirmed otherwise: on the phone, in person, by letter or chat.
+
+    A note stands beside the receipts and changes no state. It stays; --revoke takes it back with a further entry.
+    """
+    where = chosen(config, ledger_url)
+    if (confirmed_by is None) == (revoked is None):
+        raise click.UsageError("give --confirmed-by, or --revoke ENTRY")
+    seen_at = now() if at is None else moment(at, where.zone)
+    if seen_at > now():
+        raise click.UsageError("--at lies in the future")
+    with reading(where.path) as db:
+        recipients = _recipients(db, name, to)
+    with failing(where.path):
+        if revoked is not None:
+            number = revoke(where.path, revoked, recipients, caller())
+            click.echo(f"Entry {number}: note {revoked} is revoked.")
+        elif confirmed_by is not None:
+            number = attest(where.path, recipients[0], confirmed_by, seen_at, caller(), text)
+            click.echo(f"Entry {number}: noted. To take it back: kaifu receipts note {visible(name)} --revoke {number}")
+
+
+def _recipients(db: sqlite3.Connection, name: str, to: str | None) -> tuple[int, ...]:
+    """The recipient that a note is about (all rows with that address)."""
+    messages = messages_called(db, name)
+    if not messages:
+        raise Failure(visible(f"The ledger has no message {name}."))
+    if len(messages) > 1:
+        numbers = ", ".join(map(str, messages))
+        raise Failure(visible(f"Several messages are called {name}; say which by its number: {numbers}."))
+    everyone = list(rows(db, Filter(message=messages[0])))
+    if to is None and len({row.address for row in everyone}) == 1:
+        return tuple(row.recipient for row in everyone)
+    found = tuple(row.recipient for row in everyone if to and row.address and search_key(row.address) == search_key(to))
+    if not found:
+        names = ", ".join(sorted(row.address or "(erased)" for row in everyone))
+        raise Failure(visible(f"Message {messages[0]} went to {names}; say which with --to."))
+    return found

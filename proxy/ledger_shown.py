@@ -1,0 +1,137 @@
+"""Rows of the ledger as people and programs see them: JSON, CSV, and a table for a terminal.
+
+Used by ``kaifu receipts list`` and ``export``. The keys of :func:`as_object` are stable, programs rely on them; keys may be
+added. What came from mail is made safe for where it goes: escapes and control characters are made visible on a terminal,
+and a spreadsheet never takes a cell for a formula.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable
+from datetime import tzinfo
+from typing import Any, TextIO
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from .display import json_line, visible
+from .ledger_entries import moment_of
+from .ledger_read import Row
+from .ledger_states import mark, transport_shown
+
+
+def utc(at: int | None) -> str | None:
+    """A time for programs: RFC 3339, UTC, whole seconds."""
+    return None if at is None else moment_of(at).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def local(at: int, zone: tzinfo, *, seconds: bool = False) -> str:
+    """A time for people, in their zone."""
+    return moment_of(at).astimezone(zone).strftime("%Y-%m-%d %H:%M:%S" if seconds else "%Y-%m-%d %H:%M")
+
+
+def as_object(row: Row) -> dict[str, Any]:
+    """One row for programs."""
+    standing = row.standing
+    return {
+        "id": row.message,
+        "recipient": row.recipient,
+        "message_id": row.message_id,
+        "kind": row.kind,
+        "direction": row.direction,
+        "from": row.sender,
+        "to": row.address,
+        "subject": row.subject,
+        "sent_at": utc(row.sent_at),
+        "recorded_at": utc(row.at),
+        "rule": row.rule,
+        "reason": row.reason,
+        "would": row.would,
+        "request": row.request,
+        "asked_by": row.asked_by,
+        "report_asked_by": row.report_asked_by,
+        "state": row.state,
+        "transport": transport_shown(standing),
+        "handling": standing.handling,
+        "outcome": row.outcome,
+        "failed_at": utc(standing.failed_at),
+        "delivered_at": utc(standing.delivered_at),
+        "displayed_at": utc(standing.displayed_at),
+        "replied_at": utc(standing.replied_at),
+        "attested": row.attested,
+    }
+
+
+COLUMNS = (
+    *("id recipient message_id kind direction from to subject sent_at recorded_at rule reason would request".split()),
+    *("asked_by report_asked_by state transport handling outcome failed_at delivered_at displayed_at".split()),
+    *("replied_at attested".split()),
+)
+
+
+def harmless(value: object) -> str:
+    """A CSV cell that no spreadsheet takes for a formula, on one line."""
+    if value is None:
+        return ""
+    text = str(value)
+    if isinstance(value, str) and text[:1] in ("=", "+", "-", "@", "\t", "\r", "\n", "\0"):
+        text = "'" + text
+    return visible(text)
+
+
+def write_csv(rows: Iterable[Row], stream: TextIO) -> int:
+    """All rows as CSV (RFC 4180, UTF-8) with a header line; returns how many."""
+    writer = csv.writer(stream, lineterminator="\r\n")
+    writer.writerow(COLUMNS)
+    number = 0
+    for row in rows:
+        writer.writerow([harmless(value) for value in as_object(row).values()])
+        number += 1
+    return number
+
+
+def write_json(rows: Iterable[Row], stream: TextIO) -> int:
+    """All rows as JSON, one object per line; returns how many."""
+    number = 0
+    for row in rows:
+        stream.write(json_line(as_object(row)) + "\n")
+        number += 1
+    return number
+
+
+_STYLES = {"✓✓": "green", "vv": "green", "✗": "red", "x": "red"}
+
+
+def table(rows: Iterable[Row], console: Console, zone: tzinfo, marks: str) -> None:
+    """All rows as a table: mark and words, who to whom, subject, rule. Nothing in it is taken for markup."""
+    shown = Table(box=box.SIMPLE_HEAD if marks == "unicode" else box.ASCII2, pad_edge=False, padding=(0, 1, 0, 0))
+    wide = console.width >= 110
+    shown.add_column("ID", justify="right", no_wrap=True)
+    shown.add_column("Sent", no_wrap=True)
+    shown.add_column("", no_wrap=True)
+    shown.add_column("Receipt", no_wrap=True, min_width=9)
+    for name, ratio in (("From", 3), ("To", 3), ("Subject", 4)):
+        shown.add_column(name, no_wrap=True, overflow="ellipsis", ratio=ratio if console.is_terminal else None)
+    if wide:
+        shown.add_column("Rule", no_wrap=True, overflow="ellipsis", ratio=3 if console.is_terminal else None)
+    for row in rows:
+        sign, words = mark(row.state, row.request, style=marks)
+        cells = [str(row.message), local(row.sent_at, zone)[0 if wide else 5 :], sign, _words(row, words)]
+        cells += [visible(row.sender or ""), visible(row.address or ""), visible(row.subject or "")]
+        if wide:
+            cells.append(visible(row.rule or ""))
+        style = _STYLES.get(sign, "")
+        shown.add_row(*(Text(cell, style if place in (2, 3) else "") for place, cell in enumerate(cells)))
+    console.print(shown)
+
+
+def _words(row: Row, words: str) -> str:
+    """The words beside the mark, and what must not be overlooked: withheld, not taken by the next hop, attested."""
+    if row.outcome in ("withheld", "deferred", "refused"):
+        words = f"{words}, {row.outcome}" if row.outcome != "withheld" else "withheld"
+    if row.attested:
+        words += " (noted)"
+    return words
