@@ -48,7 +48,8 @@ MAX_OCTETS: Final = 1 << 20
 MAX_DEPTH: Final = 32
 MAX_NODES: Final = 200_000
 MAX_REPAIRS: Final = 20
-DAMAGED: Final = "\ufffd"
+# A noncharacter, which no file can hold without a problem, so what holds it has had its problem.
+DAMAGED: Final = "\U0010ffff"
 
 
 def read(text: str | bytes, filename: str) -> tuple[Node | None, list[Problem]]:
@@ -82,7 +83,7 @@ def read(text: str | bytes, filename: str) -> tuple[Node | None, list[Problem]]:
 
 # --- octets to characters ---------------------------------------------------------------------------------------
 
-_UNPRINTABLE = re.compile("[^\t\n\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
+_UNPRINTABLE = re.compile("[^\t\n\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010fffe]")
 
 
 def _place(text: str, offset: int) -> tuple[int, int]:
@@ -103,40 +104,27 @@ def _decode(source: str | bytes, filename: str, problems: list[Problem]) -> str 
         if source.startswith((b"\xff\xfe", b"\xfe\xff")):
             problems.append(Problem(filename, 1, 1, "the file is UTF-16; save it as UTF-8"))
             return None
-        text = _decode_utf8(source, filename, problems)
+        text = source.decode("utf-8", "surrogateescape")
     else:
         text = source
     text = text.removeprefix("\ufeff").replace("\r\n", "\n")
-    for count, found in enumerate(_UNPRINTABLE.finditer(text)):
-        if count >= MAX_REPAIRS:
+    lines: set[int] = set()
+    for found in _UNPRINTABLE.finditer(text):
+        line, column = _place(text, found.start())
+        if line not in lines:  # a file in another encoding has one in every word
+            lines.add(line)
+            problems.append(Problem(filename, line, column, _unprintable(found.group(), isinstance(source, bytes))))
+        if len(lines) >= MAX_REPAIRS:
             break
-        problems.append(Problem(filename, *_place(text, found.start()), _unprintable(found.group())))
     return _UNPRINTABLE.sub(DAMAGED, text)
 
 
-def _unprintable(character: str) -> str:
+def _unprintable(character: str, from_octets: bool) -> str:
     if character == "\r":
         return "a carriage return without a line feed; end lines with LF"
+    if from_octets and "\udc80" <= character <= "\udcff":
+        return f"not UTF-8 (octet 0x{ord(character) - 0xDC00:02X}); save the file as UTF-8"
     return f"the character U+{ord(character):04X} cannot stand here; write it as an escape in double quotes"
-
-
-def _decode_utf8(source: bytes, filename: str, problems: list[Problem]) -> str:
-    parts: list[str] = []
-    position = 0
-    while True:
-        try:
-            parts.append(source[position:].decode("utf-8"))
-            return "".join(parts)
-        except UnicodeDecodeError as error:
-            if len(problems) >= MAX_REPAIRS:
-                return "".join(parts) + source[position:].decode("utf-8", "replace")
-            parts.append(source[position : position + error.start].decode("utf-8"))
-            so_far = "".join(parts).removeprefix("\ufeff").replace("\r\n", "\n")
-            octet = source[position + error.start]
-            where = so_far.count("\n") + 1, len(so_far) - so_far.rfind("\n")
-            problems.append(Problem(filename, *where, f"not UTF-8 (octet 0x{octet:02X}); save the file as UTF-8"))
-            parts.append(DAMAGED)
-            position += error.end
 
 
 # --- characters to nodes ----------------------------------------------------------------------------------------
@@ -228,7 +216,10 @@ class _Builder:
     def _scalar(self, event: yaml.ScalarEvent, start: Any, end: Any) -> ScalarNode:
         style, value = event.style or "", str(event.value)
         damaged = DAMAGED in value or event.tag is not None
-        if any("\ud800" <= c <= "\udfff" for c in value):
+        try:
+            # Two escapes of UTF-16 code units, as JSON writes them, are one character.
+            value = value if value.isascii() else value.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
+        except UnicodeDecodeError:
             self.problems.append(self._problem(start.index, "half a surrogate pair is no character"))
             damaged = True
         quote = 1 if style in ("'", '"') else 0
