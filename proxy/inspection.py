@@ -20,7 +20,10 @@ from kaifu.proxy.suspected import Suspicion, suspect
 
 SUSPECTED = "suspected-receipt"
 
-_SAVED_BODY = re.compile(rb"--[^\n]{1,200}\n(?=content-[a-z-]++[ \t]*+:)", re.IGNORECASE)
+_SAVED_FROM_HTTP = re.compile(
+    rb"--[^\n]{1,2000}\n(?=content-[a-z-]++[ \t]*+:)|(?:[A-Z]{3,10} [^\n]{1,2000} HTTP/|HTTP[/ ])[^\n]{0,2000}\n(?=[!-9;-~]++:)",
+    re.IGNORECASE,
+)
 
 _ALWAYS = REPORT_TYPES | {"multipart/report", "multipart/signed", "multipart/parallel", "application/ms-tnef"}
 
@@ -88,12 +91,12 @@ def inspect_message(raw: bytes, *, complete: bool = True, extra: Iterable[str] =
 
     ``complete``: the octets are the whole message. ``extra``: further names of receipt request fields.
 
-    What was saved from HTTP (AS2) may begin with a delimiter line of the multipart that it was taken out of; the
-    header block is then the one after it.
+    What was saved from HTTP (AS2) may begin with a request line, or with a delimiter line of the multipart that it was
+    taken out of; the header block is then the one after it.
     """
     block, offset = split_message(raw)
     header = HeaderBlock.parse(block)
-    if not len(header) and (saved := _SAVED_BODY.match(raw)):
+    if not len(header) and (saved := _SAVED_FROM_HTTP.match(raw)):
         block, offset = split_message(raw[saved.end() :])
         header, offset = HeaderBlock.parse(block), offset + saved.end()
     body = raw[offset : offset + PREFIX]

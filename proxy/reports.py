@@ -168,18 +168,29 @@ def find_reports(header: HeaderBlock, body: bytes, *, complete: bool = True) -> 
     """
     structure = read_structure(header, body, complete=complete)
     found = [place for place in _places(structure.top, None) if place[0].type.full in REPORT_TYPES]
-    if not found:
-        return Reports(limited=structure.exceeded)
     whole = [place for place in found if place[0].whole]
+    announced = frozenset(kind for kind in map(_announced, structure.top.walk()) if kind)
+    if not found and not announced:
+        return Reports(limited=structure.exceeded)
     several = len(found) > 1
     return Reports(
         tuple(_report(header, entity, parent, several) for entity, parent in whole),
-        frozenset(Kind.MDN if e.type.full in MDN_TYPES else Kind.DSN for e, _ in found),
+        announced | {Kind.MDN if e.type.full in MDN_TYPES else Kind.DSN for e, _ in found},
         _only_reports(structure.top) and not structure.exceeded,
-        len(whole) < len(found),
+        len(whole) < len(found) or bool(announced),
         structure.exceeded,
         _structure_odd(structure.top),
     )
+
+
+def _announced(entity: Entity) -> Kind | None:
+    """The report that a multipart/report announces when what was given ends before it begins."""
+    if entity.type.full != "multipart/report" or entity.whole or any(p.type.full in REPORT_TYPES for p in entity.parts):
+        return None
+    told = "message/" + entity.type.parameters.get("report-type", "").strip().lower()
+    if told not in REPORT_TYPES:
+        return None
+    return Kind.MDN if told in MDN_TYPES else Kind.DSN
 
 
 def _places(entity: Entity, parent: Entity | None) -> Iterator[tuple[Entity, Entity | None]]:
