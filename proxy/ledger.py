@@ -230,12 +230,14 @@ class Ledger(Protocol):
         *,
         served: Served | None = None,
         drop_served: bytes | None = None,
+        answered: bool = True,
     ) -> Awaitable[None]:
         """Add outcomes per address and the reply text; queued at once, durable when the awaitable is done.
 
         The awaitable may be ignored: an outcome that cannot be written now is kept and written later, also when it
         raises. ``served``: remember a partial success. ``drop_served``: forget the partial success with this retry
-        key, because the client now has its 250.
+        key, because the client now has its 250. ``answered``: the client has its 250; without it a repeated attempt
+        continues the same record, although some recipients may have the message already.
         """
         ...
 

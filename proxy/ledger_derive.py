@@ -234,7 +234,7 @@ class Derived:
             "INSERT INTO evidence VALUES (?,?,?,?,?,?,?,?,NULL)",
             (entry.number, recipient, entry.at, kind, verdict, value, duplicate, key),
         )
-        if recipient is not None and not duplicate:
+        if recipient is not None:
             self._raise(recipient, standing_of(kind, verdict, value, entry.at))
 
     def _raise(self, recipient: int, found: Standing) -> None:

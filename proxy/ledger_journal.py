@@ -35,6 +35,13 @@ from .ledger_states import answered, outcome_after
 
 SERVED_SECONDS = 7 * 86400
 
+OPEN_VALUES = frozenset(
+    "displayed deleted denied failed dispatched processed delayed relayed expanded delivered"
+    " reply auto-reply unreadable".split()
+)
+"""Values of evidence that an entry says openly. Anything else is text that a stranger chose: it goes into a cell."""
+OTHER = "other"
+
 
 def now() -> int:
     """UTC microseconds since 1970."""
@@ -220,7 +227,7 @@ class Journal:
         body = self._body(record)
         cells: dict[str, Any] = {"ids": self._ids(record)}
         for recipient in record.recipients:
-            numbers = free.get(recipient.address)
+            numbers = free.get(clean(recipient.address))
             if numbers:
                 number = numbers.pop()
             else:
@@ -243,7 +250,7 @@ class Journal:
             report["details"] = dict(found.details)
         if found.why:
             report["why"] = found.why
-        value = found.value if found.value.isascii() and len(found.value) <= 40 else "other"
+        value = found.value if found.value in OPEN_VALUES else OTHER
         if value != found.value:
             report["value"] = found.value
         recipient, message = found.recipient, self._about(found)
@@ -284,7 +291,9 @@ class Journal:
         query = "SELECT 1 FROM evidence WHERE recipient IS ? AND key = ? LIMIT 1"
         return self._db.execute(query, (recipient, key)).fetchone() is not None
 
-    def finish(self, begun: Begun, outcomes: Sequence[tuple[str, Outcome]], reply: str, at: int) -> None:
+    def finish(
+        self, begun: Begun, outcomes: Sequence[tuple[str, Outcome]], reply: str, at: int, client_answered: bool = True
+    ) -> None:
         """Write how a transaction ended. Addresses that were not recorded are passed over."""
         message = begun.message
         if message is None:
@@ -297,7 +306,7 @@ class Journal:
         else:
             grouped, done = self._match(message, outcomes)
         body: dict[str, Any] = {"outcomes": grouped}
-        if done:
+        if done and client_answered:
             body["answered"] = True
         self._write("outcome", at, message, body, {"reply": reply})
 
@@ -306,7 +315,7 @@ class Journal:
         self.flush()
         told: dict[str, list[str]] = {}
         for address, outcome in outcomes:
-            told.setdefault(address, []).append(outcome.value)
+            told.setdefault(clean(address), []).append(outcome.value)
         grouped: dict[str, list[int]] = {}
         after: list[str] = []
         for number, address, before in self._db.execute(

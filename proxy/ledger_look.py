@@ -70,7 +70,7 @@ def _original(db: sqlite3.Connection, row: tuple[Any, ...]) -> Original:
 def _consent(db: sqlite3.Connection, addresses: tuple[str, ...]) -> dict[str, Consent]:
     found = {}
     for address in addresses:
-        row = db.execute("SELECT value FROM consent WHERE address = ?", (address,)).fetchone()
+        row = db.execute("SELECT value FROM consent WHERE address = ?", (clean(address),)).fetchone()
         if row is not None:
             found[address] = Consent(row[0])
     return found

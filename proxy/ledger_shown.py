@@ -20,7 +20,7 @@ from rich.text import Text
 from .display import json_line, visible
 from .ledger_entries import moment_of
 from .ledger_read import Row
-from .ledger_states import mark, transport_shown
+from .ledger_states import State, mark, transport_shown
 
 
 def utc(at: int | None) -> str | None:
@@ -102,6 +102,7 @@ def write_json(rows: Iterable[Row], stream: TextIO) -> int:
     return number
 
 
+_REPORTS = {"mdn": "a receipt", "dsn": "a report"}
 _STYLES = {"✓✓": "green", "vv": "green", "✗": "red", "x": "red"}
 
 
@@ -130,8 +131,10 @@ def table(rows: Iterable[Row], console: Console, zone: tzinfo, marks: str) -> No
 
 def _words(row: Row, words: str) -> str:
     """The words beside the mark, and what must not be overlooked: withheld, not taken by the next hop, attested."""
+    if row.state == State.NOT_ASKED and row.kind in _REPORTS:
+        words = _REPORTS[row.kind]
     if row.outcome in ("withheld", "deferred", "refused"):
-        words = f"{words}, {row.outcome}" if row.outcome != "withheld" else "withheld"
+        words = f"{words}, {row.outcome}"
     if row.attested:
         words += " (noted)"
     return words

@@ -161,6 +161,7 @@ class SqliteLedger:
         *,
         served: Served | None = None,
         drop_served: bytes | None = None,
+        answered: bool = True,
     ) -> Awaitable[None]:
         """Queue the outcome at once. The awaitable, which may be ignored, is done when it is durable.
 
@@ -171,7 +172,7 @@ class SqliteLedger:
         at = now()
 
         def work(journal: Journal) -> None:
-            journal.finish(begun, outcomes, reply, at)
+            journal.finish(begun, outcomes, reply, at, answered)
             if served is not None:
                 journal.serve(served, at)
             if drop_served is not None:
