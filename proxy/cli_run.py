@@ -13,7 +13,8 @@ import socket
 import ssl
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import click
 
@@ -56,28 +57,36 @@ def relay(config: str | None) -> None:
 def run(settings: Settings, relay_settings: RelaySettings) -> None:
     """Serve until told to stop. Raises :class:`CannotStart`, LedgerError or ProblemsError before anything listens."""
     log = Journal()
-    PolicyFile(settings.policy, log)
-    _contexts(relay_settings)
+    parts = _Parts(settings, relay_settings, PolicyFile(settings.policy, log), _contexts(relay_settings))
     asyncio.run(_check_ledger(settings))
     sockets = [_bind(listener.host, listener.port) for listener in relay_settings.listen]
-    _announce(log, settings, relay_settings, sockets)
+
+    def ready() -> None:
+        host, port = relay_settings.next_hop
+        log(
+            "ready " + " ".join(f"listen={_name(bound)}" for bound in sockets),
+            next_hop=f"{host}:{port}",
+            policy=settings.policy,
+            ledger=settings.ledger,
+            workers=relay_settings.workers,
+            pid=os.getpid(),
+        )
+        notify("READY=1")
+
     if relay_settings.workers == 1:
-        _run_loop(settings, relay_settings, sockets, _stay_alive)
+        _run_loop(parts, sockets, ready, watched=True)
     else:
-        _Supervisor(settings, relay_settings, sockets, log).run()
+        _Supervisor(parts, sockets, log).run(ready)
 
 
-def _announce(log: Journal, settings: Settings, relay_settings: RelaySettings, sockets: list[socket.socket]) -> None:
-    listening = " ".join(f"listen={_name(bound)}" for bound in sockets)
-    host, port = relay_settings.next_hop
-    log(
-        f"ready {listening}",
-        next_hop=f"{host}:{port}",
-        policy=settings.policy,
-        ledger=settings.ledger,
-        workers=relay_settings.workers,
-        pid=os.getpid(),
-    )
+@dataclass(frozen=True)
+class _Parts:
+    """What has been found in order, for the processes that serve."""
+
+    settings: Settings
+    relay_settings: RelaySettings
+    policy: PolicyFile
+    contexts: Contexts
 
 
 def _name(bound: socket.socket) -> str:
@@ -114,14 +123,9 @@ def _bind(host: str, port: int) -> socket.socket:
     return bound
 
 
-def _run_loop(
-    settings: Settings,
-    relay_settings: RelaySettings,
-    sockets: list[socket.socket],
-    alongside: Callable[[], Coroutine[None, None, None]] | None = None,
-) -> None:
-    """One process: uvloop where it installs, else asyncio's own loop. ``alongside`` runs until it stops."""
-    serving = _serve(settings, relay_settings, sockets, alongside)
+def _run_loop(parts: _Parts, sockets: list[socket.socket], ready: Callable[[], None], *, watched: bool) -> None:
+    """One process: uvloop where it installs, else asyncio's own loop. ``watched``: the service manager watches it."""
+    serving = _serve(parts, sockets, ready, watched)
     try:
         import uvloop
     except ImportError:
@@ -131,35 +135,23 @@ def _run_loop(
         runner.run(serving)
 
 
-async def _serve(
-    settings: Settings,
-    relay_settings: RelaySettings,
-    sockets: list[socket.socket],
-    alongside: Callable[[], Coroutine[None, None, None]] | None,
-) -> None:
+async def _serve(parts: _Parts, sockets: list[socket.socket], ready: Callable[[], None], watched: bool) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    log = Journal()
-    relay_process = Relay(
-        settings,
-        relay_settings,
-        PolicyFile(settings.policy, log),
-        open_ledger(settings.ledger),
-        Contexts(relay_settings),
-    )
-    companion = loop.create_task(alongside()) if alongside is not None else None
+    ledger = open_ledger(parts.settings.ledger)
+    serving = Relay(parts.settings, parts.relay_settings, parts.policy, ledger, parts.contexts)
+    companion = loop.create_task(_stay_alive()) if watched else None
     try:
-        await relay_process.serve(sockets, stop)
+        await serving.serve(sockets, stop, ready)
     finally:
         if companion is not None:
             companion.cancel()
 
 
 async def _stay_alive() -> None:
-    """Tell the service manager that we are ready, and for as long as the event loop turns."""
-    notify("READY=1")
+    """Tell the service manager so for as long as the event loop turns."""
     seconds = watchdog_seconds()
     while seconds:
         await asyncio.sleep(seconds)
@@ -169,23 +161,20 @@ async def _stay_alive() -> None:
 class _Supervisor:
     """Keeps ``workers`` processes on the same sockets."""
 
-    def __init__(
-        self, settings: Settings, relay_settings: RelaySettings, sockets: list[socket.socket], log: Journal
-    ) -> None:
-        self._settings = settings
-        self._relay_settings = relay_settings
+    def __init__(self, parts: _Parts, sockets: list[socket.socket], log: Journal) -> None:
+        self._parts = parts
         self._sockets = sockets
         self._log = log
         self._workers: set[int] = set()
         self._stopping = False
 
-    def run(self) -> None:
+    def run(self, ready: Callable[[], None]) -> None:
         """Start the workers, replace those that die, pass the stop signal on and wait for them."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_stop)
-        for _ in range(self._relay_settings.workers):
+        for _ in range(self._parts.relay_settings.workers):
             self._start()
-        notify("READY=1")
+        ready()
         if seconds := watchdog_seconds():
             signal.signal(signal.SIGALRM, lambda number, frame: notify("WATCHDOG=1"))
             signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
@@ -214,7 +203,7 @@ class _Supervisor:
         try:
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM):
                 signal.signal(number, signal.SIG_DFL)
-            _run_loop(self._settings, self._relay_settings, self._sockets)
+            _run_loop(self._parts, self._sockets, lambda: None, watched=False)
             status = 0
         except Exception as error:  # noqa: BLE001 - the parent starts another; a traceback would say less than this line
             self._log("worker-failed", error=f"{type(error).__name__}: {error}")

@@ -10,7 +10,7 @@ import asyncio
 import socket
 import traceback
 from collections import Counter
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from ipaddress import ip_address
 
 from . import replies
@@ -148,8 +148,13 @@ class Relay:
 
     # its own life
 
-    async def serve(self, sockets: list[socket.socket], stop: asyncio.Event) -> None:
-        """Serve until ``stop`` is set, then finish what is under way. ``sockets`` in the order of the listeners."""
+    async def serve(
+        self, sockets: list[socket.socket], stop: asyncio.Event, ready: Callable[[], None] = lambda: None
+    ) -> None:
+        """Serve until ``stop`` is set, then finish what is under way.
+
+        ``sockets``: bound, in the order of the listeners. ``ready`` is called when clients are served.
+        """
         loop = asyncio.get_running_loop()
         servers = []
         for listener, bound in zip(self.relay_settings.listen, sockets, strict=True):
@@ -161,6 +166,7 @@ class Relay:
                     backlog=1024,
                 )
             )
+        ready()
         try:
             while not stop.is_set():
                 self.policy.poll()

@@ -148,9 +148,8 @@ class Transfer:
         """
         seen = self.observation
         assert seen is not None
-        needs = judgement.record is not None or (
-            asked is not None and bool(asked.message_ids or asked.envids or asked.consent_of)
-        )
+        # Consent that cannot be looked up is unknown; what is recorded when a request is added needs the ledger anyway.
+        needs = judgement.record is not None or (asked is not None and bool(asked.message_ids or asked.envids))
         if not needs:
             return judgement
         if self._relay.settings.on_ledger_failure == "defer":
@@ -307,7 +306,12 @@ class Transfer:
             (str(v.recipient.mailbox), self._outcome(v, default)) for v in judgement.verdicts if v.recorded is not None
         ]
         finished = self._relay.ledger.finish(
-            self.begun or Begun(None, None), outcomes, reply, served=self._served, drop_served=drop
+            self.begun or Begun(None, None),
+            outcomes,
+            reply,
+            served=self._served,
+            drop_served=drop,
+            answered=answer is not None and answer.ok,
         )
         if self._served is None:
             self._relay.in_background(finished)
