@@ -32,7 +32,7 @@ from kaifu.proxy.ledger_open import ledger_path
 from kaifu.proxy.message import HeaderBlock, split_message
 from kaifu.proxy.observe import Observation, needs_body, observe
 from kaifu.proxy.reports import PREFIX
-from kaifu.proxy.requestedits import edit_words
+from kaifu.proxy.requestedits import edit_words, notify_words
 from kaifu.proxy.transit import facts_of, judge, query
 
 T = TypeVar("T")
@@ -237,7 +237,7 @@ def _about(verdict: Verdict, way: Trace) -> Iterator[str]:
     headers = [edit_words(edit) for edit in verdict.edits] or ["unchanged"]
     yield from (f"header     {words}" for words in headers)
     if verdict.notify_changed:
-        yield f"NOTIFY     {','.join(sorted(verdict.notify))}"
+        yield f"envelope   {notify_words(verdict.notify)}"
     yield f"record     {_recorded(verdict)}"
     for rule in way.rules:
         yield f"rule       line {rule.line}, {rule.name}: {_why(rule)}"

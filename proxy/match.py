@@ -12,6 +12,7 @@ evidence says in ``why`` what was checked, and only these confirm (verdict ``mat
   under a name of ours) is ``wrong-recipient``;
   a Disposition that is missing or does not parse is ``unreadable``. That nobody had asked is said, and changes nothing: the
   message was displayed all the same;
+- a rejection by a mail filter (``deleted``, never a read), which speaks for the recipients of its domain;
 - a DSN about a recipient of the message (it moves the transport only);
 - mail written by a recipient, citing the message, that no program sent by itself. What a program sent is an
   ``auto-reply`` and moves nothing; the sender's own follow-up is no evidence at all.
@@ -22,56 +23,28 @@ Which addresses are one mailbox: :mod:`kaifu.proxy.originals`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from kaifu.policies.facts import AskedBy, Kind, Mailbox
-from kaifu.proxy.dsn import Dsn, DsnRecipient
 from kaifu.proxy.ledger import Evidence, EvidenceKind, Known, Original, OriginalRecipient, RequestState, Verdict
+from kaifu.proxy.match_dsn import match_dsn
 from kaifu.proxy.mdn import Mdn
-from kaifu.proxy.originals import asked_of, first, is_sender, only_recipient, recipients_of, same_as_any, strongest
+from kaifu.proxy.originals import (
+    MOST_TEXT,
+    UNREADABLE,
+    Carrier,
+    Match,
+    asked_of,
+    first,
+    is_sender,
+    only_recipient,
+    recipients_of,
+    same_as_any,
+    strongest,
+)
 from kaifu.proxy.reports import Report, Reports, Tie
 
 MOST_ACKNOWLEDGED = 100
 """Messages that one MDN may acknowledge (Additional-Message-IDs)."""
-
-_MOST_TEXT = 500  # characters of a diagnostic that are kept
-
-UNREADABLE = "unreadable"
-"""The value of evidence whose Disposition or Action cannot be read."""
-
-
-@dataclass(frozen=True, slots=True)
-class Carrier:
-    """The message that carries the evidence, as far as matching looks at it.
-
-    ``authors``: the From mailboxes, else the reverse-path. ``cited``: In-Reply-To, then References, nearest first.
-    ``automatic``: why no person wrote it, in words, else None. ``rejected``: Auto-Submitted says that a filter refused
-    the message that it answers. ``impostor``: it came from outside under a name of ours.
-    """
-
-    message_id: str | None = None
-    authors: tuple[Mailbox, ...] = ()
-    cited: tuple[Tie, ...] = ()
-    automatic: str | None = None
-    rejected: bool = False
-    impostor: bool = False
-
-    @property
-    def by(self) -> str:
-        """Who speaks, as text."""
-        return str(self.authors[0]) if self.authors else ""
-
-
-@dataclass(frozen=True, slots=True)
-class Match:
-    """``asked_by`` and ``original_known`` are about reports: every message that they answer is known, and who asked."""
-
-    evidence: tuple[Evidence, ...] = ()
-    asked_by: AskedBy = AskedBy.NOBODY
-    original_known: bool = False
-
-
-NO_MATCH = Match()
 
 
 def match_reports(reports: Reports, carrier: Carrier, known: Known) -> Match:
@@ -80,7 +53,7 @@ def match_reports(reports: Reports, carrier: Carrier, known: Known) -> Match:
     asked: list[AskedBy] = []
     answers: list[bool] = []
     for report in reports.reports:
-        for found in _mdn(report, report.mdn, carrier, known) if report.mdn else _dsn(report, carrier, known):
+        for found in _mdn(report, report.mdn, carrier, known) if report.mdn else match_dsn(report, carrier, known):
             evidence += found.evidence
             asked.append(found.asked_by)
             answers.append(found.original_known)
@@ -204,10 +177,12 @@ def _verdict(
         return Verdict.WRONG_RECIPIENT, "it does not say who received the message"
     if not recipients:
         return Verdict.WRONG_RECIPIENT, f"{source} {told[0]} is no recipient of it"
-    if carrier.authors and not any(same_as_any(m, carrier.authors) for m in told):
-        return Verdict.WRONG_RECIPIENT, f"{author} speaks for {told[0]}"
     if carrier.impostor:
         return Verdict.WRONG_RECIPIENT, f"it calls itself {author} but came from outside"
+    if _refused_by_filter(mdn, carrier) and _of_their_domain(told[0], carrier.authors):
+        return Verdict.MATCHED, f"{source} names its recipient, {author} is of that domain; who wrote it is not proven"
+    if carrier.authors and not any(same_as_any(m, carrier.authors) for m in told):
+        return Verdict.WRONG_RECIPIENT, f"{author} speaks for {told[0]}"
     checked = "From" if source == "From" or not carrier.authors else f"{source} and From"
     return (
         Verdict.MATCHED,
@@ -242,6 +217,12 @@ def _refused_by_filter(mdn: Mdn, carrier: Carrier) -> bool:
     )
 
 
+def _of_their_domain(mailbox: Mailbox, authors: Sequence[Mailbox]) -> bool:
+    """A filter speaks for all mailboxes of its domain, under an address of that domain or of a host in it."""
+    domain = mailbox.domain_key
+    return any(f".{author.domain_key}".endswith(f".{domain}") for author in authors)
+
+
 def _receipt(
     report: Report,
     mdn: Mdn,
@@ -267,7 +248,7 @@ def _receipt(
         "refused_by_filter": "yes" if _refused_by_filter(mdn, carrier) else None,
     }
     value = disposition.type if disposition else UNREADABLE
-    details = {key: text[:_MOST_TEXT] for key, text in told.items() if text} | more
+    details = {key: text[:MOST_TEXT] for key, text in told.items() if text} | more
     return Evidence(
         EvidenceKind.MDN, verdict, value, recipient, about, carrier.by or about, carrier.message_id, tie, details,
         report.excerpt(), why,
@@ -277,89 +258,7 @@ def _receipt(
 def _text(mdn: Mdn) -> str:
     """What the receipt calls its recipient, though it is no mail address."""
     told = mdn.final_recipient or mdn.original_recipient
-    return told.address[:_MOST_TEXT] if told else ""
-
-
-# --- delivery reports -------------------------------------------------------------------------------------------
-
-
-def _dsn(report: Report, carrier: Carrier, known: Known) -> Iterator[Match]:
-    """One match for a DSN: of each of its recipients one piece of evidence. Nothing about messages of others."""
-    dsn = report.dsn
-    assert dsn is not None, "a report is an MDN or a DSN"
-    found = _first_of_dsn(dsn, report.ties, known)
-    if found is None:
-        yield NO_MATCH
-        return
-    tie, originals = found
-    evidence: list[Evidence] = []
-    asked: list[AskedBy] = []
-    for told in dsn.recipients:
-        recipients = _dsn_recipients(originals, told)
-        asked.append(asked_of(recipients, originals, lambda r: r.report_asked_by))
-        concerned: Sequence[OriginalRecipient | None] = recipients or [only_recipient(originals)]
-        evidence += [_delivery(report, dsn, told, carrier, tie, r, bool(recipients)) for r in concerned]
-    yield Match(tuple(evidence), strongest(asked), True)
-
-
-def _first_of_dsn(dsn: Dsn, ties: Sequence[Tie], known: Known) -> tuple[Tie, tuple[Original, ...]] | None:
-    """The original: by what is returned of it, else by its envelope id, else by what the header cites."""
-    own = [tie for tie in ties if tie.source not in ("In-Reply-To", "References")]
-    by_envid = known.by_envid.get(dsn.original_envelope_id or "", ())
-    if (found := first(own, known)) is not None:
-        return found
-    if by_envid:
-        return Tie(by_envid[0].message_id, "Original-Envelope-Id"), tuple(by_envid)
-    return first(ties, known)
-
-
-def _dsn_recipients(originals: Sequence[Original], told: DsnRecipient) -> list[OriginalRecipient]:
-    """By the address that we used (ORCPT), else by the one it ended at."""
-    for address in (told.original_recipient, told.final_recipient):
-        found = recipients_of(originals, address.mailboxes) if address is not None else []
-        if found:
-            return found
-    return []
-
-
-def _delivery(
-    report: Report,
-    dsn: Dsn,
-    told: DsnRecipient,
-    carrier: Carrier,
-    tie: Tie,
-    recipient: OriginalRecipient | None,
-    matched: bool,
-) -> Evidence:
-    value = told.result
-    address = told.address or "nobody"
-    if value is None:
-        verdict, why = Verdict.UNREADABLE, f"what became of {address} cannot be read"
-    elif matched:
-        verdict, why = Verdict.MATCHED, "it reports on a recipient of it; who wrote it is not proven"
-    else:
-        verdict, why = Verdict.WRONG_RECIPIENT, f"{address} is no recipient of it"
-    details = {
-        "status": told.status,
-        "diagnostic": told.diagnostic_code,
-        "remote_mta": told.remote_mta,
-        "last_attempt": told.last_attempt_date,
-        "retry_until": told.will_retry_until,
-        "original_message_id": None if recipient else tie.id,
-    }
-    return Evidence(
-        EvidenceKind.DSN,
-        verdict,
-        value or UNREADABLE,
-        recipient.id if recipient else None,
-        told.address or "",
-        dsn.reporting_mta or carrier.by,
-        carrier.message_id,
-        tie.source,
-        {key: text[:_MOST_TEXT] for key, text in details.items() if text},
-        report.excerpt(told),
-        f"{tie.source} names our message; {why}",
-    )
+    return told.address[:MOST_TEXT] if told else ""
 
 
 def _too_large(reports: Reports, carrier: Carrier, known: Known) -> Iterator[Evidence]:

@@ -19,9 +19,9 @@ from kaifu.proxy.addresslist import mailboxes
 from kaifu.proxy.envelope import Envelope
 from kaifu.proxy.inspection import SUSPECTED, inspect_body, is_auto_submitted, possible_report
 from kaifu.proxy.ledger import Query
-from kaifu.proxy.match import Carrier
 from kaifu.proxy.message import HeaderBlock
 from kaifu.proxy.messageid import message_ids, single_id
+from kaifu.proxy.originals import Carrier
 from kaifu.proxy.reports import Reports, Tie
 from kaifu.proxy.requests import find_requests
 from kaifu.proxy.suspected import Suspicion

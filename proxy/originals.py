@@ -1,18 +1,53 @@
 """Originals: which recorded recipient does an address mean, and who asked for what comes back from there?
 
-Called by :mod:`kaifu.proxy.match`. Addresses are compared as people do (:attr:`Mailbox.key`); a subaddress
+What :mod:`kaifu.proxy.match` and :mod:`kaifu.proxy.match_dsn` share. Addresses are compared as people do (:attr:`Mailbox.key`); a subaddress
 (``name+tag@domain``, RFC 5233) and the address without its tag are one mailbox. Pure; never raises.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 from kaifu.policies.facts import AskedBy, Mailbox, mailbox_key
 from kaifu.proxy.address import unquote_local_part
-from kaifu.proxy.ledger import Known, Original, OriginalRecipient
+from kaifu.proxy.ledger import Evidence, Known, Original, OriginalRecipient
 from kaifu.proxy.reports import Tie
+
+
+@dataclass(frozen=True, slots=True)
+class Carrier:
+    """The message that carries the evidence, as far as matching looks at it.
+
+    ``authors``: the From mailboxes, else the reverse-path. ``cited``: In-Reply-To, then References, nearest first.
+    ``automatic``: why no person wrote it, in words, else None. ``rejected``: Auto-Submitted says that a filter refused
+    the message that it answers. ``impostor``: it came from outside under a name of ours.
+    """
+
+    message_id: str | None = None
+    authors: tuple[Mailbox, ...] = ()
+    cited: tuple[Tie, ...] = ()
+    automatic: str | None = None
+    rejected: bool = False
+    impostor: bool = False
+
+    @property
+    def by(self) -> str:
+        """Who speaks, as text."""
+        return str(self.authors[0]) if self.authors else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """``asked_by`` and ``original_known`` are about reports: every message that they answer is known, and who asked."""
+
+    evidence: tuple[Evidence, ...] = ()
+    asked_by: AskedBy = AskedBy.NOBODY
+    original_known: bool = False
+
+
+NO_MATCH = Match()
 
 
 def first(ties: Iterable[Tie], known: Known) -> tuple[Tie, tuple[Original, ...]] | None:
@@ -45,12 +80,14 @@ def only_recipient(originals: Sequence[Original]) -> OriginalRecipient | None:
 
 
 def is_sender(originals: Sequence[Original], authors: Sequence[Mailbox]) -> bool:
+    """Did one of the authors send the original?"""
     return any(
         untagged(address_key(o.sender)) == untagged(author.key) for o in originals if o.sender for author in authors
     )
 
 
 def same_as_any(mailbox: Mailbox, others: Iterable[Mailbox]) -> bool:
+    """Is a mailbox one of the others?"""
     return any(untagged(mailbox.key) == untagged(other.key) for other in others)
 
 
@@ -66,6 +103,13 @@ def untagged(key: str) -> str:
     local, at, domain = key.rpartition("@")
     name = local.partition("+")[0]
     return f"{name}@{domain}" if at and name else key
+
+
+MOST_TEXT = 500
+"""Characters that are kept of a diagnostic or of a reporting program's words."""
+
+UNREADABLE = "unreadable"
+"""The value of evidence whose Disposition or Action cannot be read."""
 
 
 def asked_of(

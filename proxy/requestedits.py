@@ -100,7 +100,7 @@ def plan_notify(decision: Decision, recipient: Recipient, *, dsn: bool) -> Notif
     if wanted is DeliveryReport.ADD and client is AskedBy.NOBODY:
         base = frozenset(("FAILURE", "DELAY")) if given is None else given
         if "NEVER" in base:
-            return NotifyPlan(not_possible=("the client asked for no delivery report at all (NOTIFY=NEVER)",))
+            return NotifyPlan(not_possible=(_WANTS_NONE,))
         if not dsn:
             return NotifyPlan(not_possible=(NO_DSN,))
         return NotifyPlan(base | {"SUCCESS"}, True, AskedBy.POLICY, adds=True)
@@ -112,6 +112,7 @@ def plan_notify(decision: Decision, recipient: Recipient, *, dsn: bool) -> Notif
 
 
 NO_DSN = "the next hop does not offer DSN"
+_WANTS_NONE = "the client wants no delivery report at all (NOTIFY=NEVER)"
 
 
 def plan_message_id(block: HeaderBlock) -> HeaderEdit | None:
@@ -140,6 +141,11 @@ def edit_words(edit: HeaderEdit) -> str:
     if isinstance(edit, Change):
         return f"changed {edit.name}" + (f" #{edit.nth}" if edit.nth > 1 else "") + f" to {value}"
     return f"added {edit.name}: {value}"
+
+
+def notify_words(notify: frozenset[str]) -> str:
+    """A NOTIFY parameter in words, its keywords in the order of RFC 3461."""
+    return "NOTIFY=" + ",".join(keyword for keyword in ("NEVER", "SUCCESS", "FAILURE", "DELAY") if keyword in notify)
 
 
 def address_value(mailbox: Mailbox, *, smtputf8: bool) -> str:

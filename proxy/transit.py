@@ -28,13 +28,15 @@ from kaifu.proxy.envelope import Recipient
 from kaifu.proxy.judgement import Action, Delivery, Judgement, Verdict
 from kaifu.proxy.ledger import Evidence, Known, Query, Record, RecordedRecipient, RequestState
 from kaifu.proxy.maildate import parse_date
-from kaifu.proxy.match import NO_MATCH, Match, match_reply, match_reports, match_suspected
+from kaifu.proxy.match import match_reply, match_reports, match_suspected
 from kaifu.proxy.observe import Observation
+from kaifu.proxy.originals import Match
 from kaifu.proxy.requestedits import (
     NotifyPlan,
     RequestPlan,
     edit_words,
     fill_message_id,
+    notify_words,
     plan_message_id,
     plan_notify,
     plan_request,
@@ -181,10 +183,10 @@ class _Judge:
             match = match_reports(seen.reports, seen.carrier, known)
             return match, match.evidence
         if seen.suspicion is not None:
-            return NO_MATCH, match_suspected(seen.suspicion.form, seen.suspicion.ties, seen.carrier, known)
+            return Match(), match_suspected(seen.suspicion.form, seen.suspicion.ties, seen.carrier, known)
         if known.originals:
-            return NO_MATCH, match_reply(seen.carrier, known)
-        return NO_MATCH, ()
+            return Match(), match_reply(seen.carrier, known)
+        return Match(), ()
 
     def judgement(self, queue_id: str, hostname: str) -> Judgement:
         plans = [self._plan(index) for index in range(len(self.seen.directions))]
@@ -308,7 +310,7 @@ class _Judge:
             would = _also(sentence(replace(decision, enforced=True), plan.facts), notes)
         edits = [edit_words(edit) for edit in verdict.edits]
         if verdict.notify_changed:
-            edits.append(f"NOTIFY={','.join(sorted(verdict.notify))}")
+            edits.append(notify_words(verdict.notify))
         return RecordedRecipient(
             str(verdict.recipient.mailbox),
             verdict.direction,
