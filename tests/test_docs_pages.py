@@ -46,9 +46,12 @@ def test_every_make_target_exists(page: Path) -> None:
 
 
 def typed(page: Path) -> Iterator[list[str]]:
-    """Each `kaifu …` that a page shows, in a block or in a line, without its arguments' values."""
+    """Each `kaifu …` that a page shows, as a line of a block or within one, word by word."""
     text = page.read_text()
-    for line in re.findall(r"(?:`|^|/bin/)kaifu ([a-z][^`\n#>]*)", text, flags=re.MULTILINE):
+    blocks = "".join(re.findall(r"^```.*?\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL))
+    text = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    lines = re.findall(r"^(?:\S*bin/)?kaifu ([a-z][^\n#>|]*)", blocks, flags=re.MULTILINE)
+    for line in [*lines, *re.findall(r"`(?:\S*bin/)?kaifu ([a-z][^`]*)`", text)]:
         yield line.split()
 
 

@@ -23,12 +23,12 @@ DOORS = {
     "yaml": ["policies.document"],
     "re2": ["policies.patterns"],
     "idna": ["policies.facts", "policies.addresses"],
-    "sqlite3": ["proxy.ledger_*", "proxy.migrations"],
+    "sqlite3": ["proxy.ledger_*", "proxy.migrations", "proxy.cli_ledger", "proxy.cli_receipts", "proxy.explain"],
     "sqlite_utils": ["proxy.migrations"],
-    "aiosmtpd": ["proxy.session", "proxy.cli_demo"],
+    "aiosmtpd": ["proxy.cli_demo"],
     "uvloop": ["proxy.cli_run"],
-    "click": ["proxy.cli", "proxy.cli_*"],
-    "rich": ["proxy.cli_*"],
+    "click": ["proxy.cli", "proxy.cli_*", "proxy.ledger_cli"],
+    "rich": ["proxy.cli_*", "proxy.ledger_cli", "proxy.ledger_shown"],
 }
 
 # What a message needs to be judged by. `os` and `time` are in every interpreter, so only the linter can forbid them.
