@@ -72,16 +72,14 @@ def mailboxes(value: bytes | str) -> tuple[Mailbox, ...]:
 def _read(text: str) -> Iterator[Mailbox]:
     """Cut the list into addresses. A name before an angle, a comment or a colon is forgotten when that comes."""
     pending: list[_Token] = []
-    in_angle = skip = False
+    skip = False
     for kind, piece in _tokens(text):
         if kind == "<":
-            pending, in_angle, skip = [], True, False
-        elif kind == "," and in_angle and pending and pending[0][0] == "@":
-            continue  # between the hops of a source route
+            pending, skip = [], False
         elif kind in {",", ";", ">"}:
             if not skip:
                 yield from _addresses(pending)
-            pending, in_angle, skip = [], False, kind == ">"
+            pending, skip = [], kind == ">"
         elif kind == ":":
             pending = []  # the name of a group, a source route, "mailto"
         elif kind == "url":
@@ -94,12 +92,8 @@ def _read(text: str) -> Iterator[Mailbox]:
 
 def _tokens(text: str) -> Iterator[_Token]:
     """Cut the text; comments become space. An unfinished quote or comment is no quote and no comment."""
-    position, no_quotes, no_comments = 0, False, False
+    position, no_comments = 0, False
     while position < len(text):
-        if no_quotes and text[position] == '"':
-            position += 1
-            yield "space", ""
-            continue
         found = _TOKEN.match(text, position)
         assert found is not None
         position = found.end()
@@ -112,7 +106,6 @@ def _tokens(text: str) -> Iterator[_Token]:
             position = max(position, end)
             yield "space", ""
         else:
-            no_quotes = no_quotes or found[0] == '"'
             yield kind, found[0]
 
 
@@ -128,15 +121,13 @@ def _end_of_comment(text: str, position: int) -> int:
 
 def _addresses(tokens: list[_Token]) -> Iterator[Mailbox]:
     """The addresses among the tokens between two separators: normally one, or none."""
-    ats = [i for i, (kind, _) in enumerate(tokens) if kind == "@"]
-    previous_end = 0
-    for at in ats:
-        local, start = _gather(tokens, at - 1, -1)
+    for at, (kind, _) in enumerate(tokens):
+        if kind != "@":
+            continue
         domain, end = _gather(tokens, at + 1, 1)
-        if start < previous_end or (end < len(tokens) and tokens[end][0] == "@"):
+        if end < len(tokens) and tokens[end][0] == "@":
             return  # two unquoted @ in one address
-        previous_end = end
-        mailbox = _mailbox(local, domain)
+        mailbox = _mailbox(_gather(tokens, at - 1, -1)[0], domain)
         if mailbox is not None:
             yield mailbox
 
@@ -144,11 +135,10 @@ def _addresses(tokens: list[_Token]) -> Iterator[Mailbox]:
 def _gather(tokens: list[_Token], index: int, step: int) -> tuple[str, int]:
     """The word that starts beside an ``@`` and runs in one direction; space may stand next to its dots.
 
-    Gives the word and the index of the outermost token that belongs to it (going right: of the one after).
+    Gives the word and the index after its last token in that direction.
     """
     pieces: list[str] = []
-    outermost = index - step
-    spaced = True
+    end, spaced = index, True
     while 0 <= index < len(tokens):
         kind, piece = tokens[index]
         if kind == "space":
@@ -159,12 +149,11 @@ def _gather(tokens: list[_Token], index: int, step: int) -> tuple[str, int]:
                 if not (left.endswith(".") or right.startswith(".")):
                     break
             pieces.append(piece)
-            outermost, spaced = index, False
+            end, spaced = index + step, False
         else:
             break
         index += step
-    word = "".join(pieces if step > 0 else reversed(pieces))
-    return word, outermost + 1 if step > 0 else outermost
+    return "".join(pieces[::step]), end
 
 
 def _mailbox(local: str, domain: str) -> Mailbox | None:

@@ -24,6 +24,7 @@ _FOLD = re.compile(rb"\r?\n(?=[ \t])")
 _WHITE = b" \t\r\n"
 _WORD_START = re.compile(rb"=\?([^?\s]{1,80})\?([bBqQ])\?")
 _NOT_BASE64 = bytes(set(range(256)) - set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"))
+_ONE_LINE = bytes.maketrans(b"\r\n\x00", b"   ")
 _LINE_BREAKERS = re.compile("[\r\n\x00]")
 
 _Word = tuple[str, bytes]
@@ -41,7 +42,7 @@ def decode(value: bytes) -> str:
     if b"=?" in value:
         text = "".join(_texts(value))
     elif value.isascii() and b"\x1b" not in value:
-        text = value.decode("ascii")
+        return value.translate(_ONE_LINE).decode("ascii")
     else:
         text = decode_octets(value)
     return _LINE_BREAKERS.sub(" ", text)

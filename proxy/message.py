@@ -155,9 +155,12 @@ class HeaderBlock:
         key = field_key(name.removeprefix(_BOM) if start == self._starts[0] else name)
         return HeaderField(self.raw, name, key, start, end, colon + 1)
 
-    def _at(self, start: int) -> HeaderField:
+    def _end(self, start: int) -> int:
         after = bisect_right(self._starts, start)
-        return self._field(start, self._starts[after] if after < len(self._starts) else self.fields_end)
+        return self._starts[after] if after < len(self._starts) else self.fields_end
+
+    def _at(self, start: int) -> HeaderField:
+        return self._field(start, self._end(start))
 
     def __contains__(self, name: str) -> bool:
         return name_key(name) in self._places
@@ -192,7 +195,9 @@ class HeaderBlock:
 
     def raw_values(self, name: str) -> tuple[bytes, ...]:
         """The values of the fields of that name: unfolded (RFC 5322 2.2.3) and trimmed, not decoded."""
-        return tuple(unfold(field.raw_value) for field in self.all(name))
+        raw = self.raw
+        places = self._places.get(name_key(name), ())
+        return tuple([unfold(raw[raw.index(b":", start) + 1 : self._end(start)]) for start in places])
 
     def values(self, name: str) -> tuple[str, ...]:
         """The values of the fields of that name: unfolded, trimmed and decoded (RFC 2047), for people and patterns."""

@@ -272,6 +272,11 @@ def test_xtext_holds_any_octets_and_only_characters_that_it_may(octets: bytes) -
     assert all(0x21 <= octet <= 0x7E and octet != 0x3D for octet in encoded)
 
 
+def test_xtext_is_written_with_capital_hex_digits_and_read_with_either() -> None:
+    assert xtext_encode(b"a+\xc3=") == b"a+2B+C3+3D"
+    assert xtext_decode(b"a+2b+c3+3D") == b"a+\xc3="
+
+
 @pytest.mark.parametrize(
     "mailbox",
     [

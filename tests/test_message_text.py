@@ -40,7 +40,7 @@ def q_word(octets: bytes, label: str) -> bytes:
         pytest.param(b'"=?utf-8?q?a=2C_b?=" <c@d.example>', '"a, b" <c@d.example>', id="inside quotes"),
         pytest.param(b"=?utf-8?q?two words?=", "two words", id="raw space in Q"),
         pytest.param(b"=?utf-8?q?really=3F?= =?utf-8?q??=", "really?", id="empty word"),
-        pytest.param(b"=?iso-8859-1*de?q?=FCber?=", "über", id="language suffix"),
+        pytest.param(b"=?koi8-r*ru?q?=C1?=", "а", id="language suffix"),
         pytest.param(b"=?ISO_8859-1?Q?=FC?=", "ü", id="underscore in the label"),
         pytest.param(b"=?utf-8?q?lost =?utf-8?q?found?=", "=?utf-8?q?lost found", id="a word never finished"),
         pytest.param(b"=?utf-8?q?lost", "=?utf-8?q?lost", id="no word at all"),
@@ -120,6 +120,26 @@ def test_a_character_cut_in_two_between_words_is_made_whole(
     octets = CONTRACT.encode(codec)
     for cut in range(1, len(octets)):
         assert decode(word(octets[:cut], label) + b" " + word(octets[cut:], label.upper())) == CONTRACT
+
+
+def test_half_a_character_is_replaced() -> None:
+    assert decode(b"=?utf-7?q?a+2AA-b?=") == "a\ufffdb"
+
+
+def test_the_japanese_extensions_agree_with_the_standard_where_there_is_one() -> None:
+    """Every character of JIS X 0208, decoded beside a NEC character that the standard codecs do not know."""
+    compared = 0
+    for row in range(0x21, 0x7F):
+        for cell in range(0x21, 0x7F):
+            pair = bytes((row, cell))
+            euc = bytes((row | 0x80, cell | 0x80))
+            standard = decode_strictly(b"\x1b$B" + pair + b"\x1b(B", "iso-2022-jp")
+            if standard is None or standard in "①―〜‖−¢£¬＼":
+                continue  # not in the standard, or Microsoft maps it to a sibling
+            assert decode_octets(b"\x1b$B" + pair + b"-!\x1b(B", "iso-2022-jp") == standard + "①"
+            assert decode_octets(euc + b"\xad\xa1", "euc-jp") == standard + "①"
+            compared += 1
+    assert compared > 6800
 
 
 def test_what_cannot_be_decoded_is_replaced_and_the_rest_stays() -> None:
