@@ -108,14 +108,13 @@ def _decode(source: str | bytes, filename: str, problems: list[Problem]) -> str 
     else:
         text = source
     text = text.removeprefix("\ufeff").replace("\r\n", "\n")
-    lines: set[int] = set()
-    for found in _UNPRINTABLE.finditer(text):
-        line, column = _place(text, found.start())
-        if line not in lines:  # a file in another encoding has one in every word
-            lines.add(line)
-            problems.append(Problem(filename, line, column, _unprintable(found.group(), isinstance(source, bytes))))
-        if len(lines) >= MAX_REPAIRS:
-            break
+    bad = 0
+    for number, line in enumerate(text.split("\n"), 1):
+        found = _UNPRINTABLE.search(line)
+        if found and bad < MAX_REPAIRS:  # one in a line will do: a file in another encoding has one in every word
+            bad += 1
+            message = _unprintable(found.group(), isinstance(source, bytes))
+            problems.append(Problem(filename, number, found.start() + 1, message))
     return _UNPRINTABLE.sub(DAMAGED, text)
 
 

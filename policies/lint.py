@@ -16,6 +16,8 @@ from kaifu.policies.facts import Consent, Direction, Kind
 from kaifu.policies.rules import REPORTS, Condition, Policy, Rule, Then
 
 _STRANGERS = frozenset((Direction.INBOUND, Direction.TRANSIT))
+# Every rule is compared with so many before it at most, so that a generated policy does not take minutes.
+_COMPARED = 500
 _LIST_FIELDS = frozenset(("header list-id", "header list-unsubscribe", "header list-post"))
 
 
@@ -66,7 +68,7 @@ def _reach(rules: tuple[Rule, ...]) -> Iterator[Finding]:
         if not pairs:
             yield place, f'rule "{rule.name}" never holds: asked_by is about mdn and dsn'
             continue
-        wider = next((r for r in rules[:index] if _covers(r, rule)), None)
+        wider = next((r for r in rules[: min(index, _COMPARED)] if _covers(r, rule)), None)
         if wider is not None:
             yield place, f'rule "{rule.name}" is never reached: rule "{wider.name}" (line {wider.line}) holds first'
         elif all(pair in caught for pair in pairs):

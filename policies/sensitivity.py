@@ -49,7 +49,7 @@ def _source_test(context: Context, key: str, node: Node) -> Callable[[str], bool
 
 
 def built_in_sensitivity(name: str) -> SourceTest:
-    """The Sensitivity field (RFC 2156 5.3.4, RFC 4021 2.1.54) says ``name``; Company-Confidential with or without hyphen."""
+    """The Sensitivity field (RFC 4021) says ``name``; Company-Confidential with or without its hyphen."""
 
     def test(headers: HeaderView) -> bool:
         return any(fold(value.strip()).replace(" ", "-") == name for value in headers.values("sensitivity"))

@@ -14,12 +14,11 @@ from typing import TypeAlias
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from kaifu.policies.document import Checker, MappingNode, Node, ScalarNode, nearest
-from kaifu.policies.vocabulary import WEEKDAYS
+from kaifu.policies.vocabulary import HOURS_FORM, WEEKDAYS
 
 Span: TypeAlias = tuple[int, int]
 
 _DAY = 24 * 60
-_HOURS = re.compile(r"(\d{1,2}):(\d{2})\s*-\s*(\d{1,2}):(\d{2})", re.ASCII)
 
 
 def time_test(checker: Checker, node: Node) -> Callable[[datetime], bool] | None:
@@ -76,7 +75,7 @@ def _hours(checker: Checker, node: Node) -> tuple[Span, ...]:
     spans: list[Span] = []
     for item in _items(checker, node, "hours"):
         text = item.text if isinstance(item, ScalarNode) else ""
-        span = _span(text.strip())
+        span = _span(text)
         if span is not None:
             spans.append(span)
         elif not (isinstance(item, ScalarNode) and item.damaged):
@@ -85,14 +84,10 @@ def _hours(checker: Checker, node: Node) -> tuple[Span, ...]:
 
 
 def _span(text: str) -> Span | None:
-    match = _HOURS.fullmatch(text)
-    if match is None:
+    if not re.match(HOURS_FORM, text):
         return None
-    from_hour, from_minute, to_hour, to_minute = map(int, match.groups())
-    begin, end = from_hour * 60 + from_minute, to_hour * 60 + to_minute
-    if from_minute > 59 or to_minute > 59 or begin >= _DAY or end > _DAY or begin == end:
-        return None
-    return begin, end
+    begin, end = (int(hour) * 60 + int(minute) for hour, minute in (clock.split(":") for clock in text.split("-")))
+    return (begin, end) if begin < _DAY and end <= _DAY and begin != end else None
 
 
 def _items(checker: Checker, node: Node, what: str) -> tuple[Node, ...]:

@@ -37,9 +37,8 @@ WEEKDAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 WEEKDAYS_FORM: Final = r"^(mon|tue|wed|thu|fri|sat|sun)(-(mon|tue|wed|thu|fri|sat|sun))?$"
 HOURS_FORM: Final = r"^([01]?[0-9]|2[0-4]):[0-5][0-9]-([01]?[0-9]|2[0-4]):[0-5][0-9]$"
-SIZE_FORM: Final = (
-    r"^ *[<>]=? *[0-9]+(\.[0-9]+)? *([kKmMgG][iI]?)?[bB]( +[<>]=? *[0-9]+(\.[0-9]+)? *([kKmMgG][iI]?)?[bB])* *$"
-)
+_COMPARISON: Final = r"[<>]=? *[0-9]{1,12}(\.[0-9]{1,6})? *([kKmMgG][iI]?)?[bB]"
+SIZE_FORM: Final = rf"^ *{_COMPARISON}( +{_COMPARISON})* *$"
 RETAIN_FORM: Final = r"^[1-9][0-9]{0,4}[dwmy]$"
 GROUP_FORM: Final = r"^[^\s,:]+$"
 HEADER_FORM: Final = r"^[!-9;-~]+$"
@@ -66,7 +65,7 @@ def any_of(item: Mapping[str, Any]) -> dict[str, Any]:
 TEXT: Final[Mapping[str, Any]] = {"type": "string", "minLength": 1}
 # A scalar that looks like a number or a truth value is text to the loader all the same.
 SCALAR: Final[Mapping[str, Any]] = {"anyOf": [TEXT, {"type": "number"}, {"type": "boolean"}]}
-HEADER: Final[Mapping[str, Any]] = {"type": "string", "pattern": HEADER_FORM}
+HEADER: Final[Mapping[str, Any]] = {"anyOf": [{"type": "string", "pattern": HEADER_FORM}, {"type": "number"}]}
 SOURCE: Final[Mapping[str, Any]] = {
     "type": "object",
     "additionalProperties": False,
@@ -104,7 +103,7 @@ WHEN: Final[Mapping[str, Key]] = {
         },
     ),
     "sensitivity": Key(
-        "personal, private, company-confidential, or a name from the top-level sensitivity", any_of(TEXT)
+        "personal, private, company-confidential, or a name from the top-level sensitivity", any_of(SCALAR)
     ),
     "importance": Key("what Importance, X-Priority, Priority or X-MSMail-Priority say", any_of(words(Importance))),
     "consent": Key("what the recipient has said about being asked for receipts", any_of(words(Consent))),
@@ -121,7 +120,7 @@ THEN: Final[Mapping[str, Key]] = {
     "receipt": Key("what happens to a receipt or delivery report on its way", words(Receipt)),
     "record": Key("how much the ledger keeps", words(Record)),
     "retain": Key("how long the ledger keeps it: 90d, 2w, 6m, 7y", {"type": "string", "pattern": RETAIN_FORM}),
-    "basis": Key("the written basis for asking somebody who has refused; recorded", TEXT),
+    "basis": Key("the written basis for asking somebody who has refused; recorded", SCALAR),
     "suppress": Key("which automatic receipts X-Auto-Response-Suppress forbids", words(Suppress)),
 }
 
@@ -147,7 +146,11 @@ TOP: Final[Mapping[str, Key]] = {
     "mode": Key("enforce, or observe: decide and record, change and withhold nothing", words(Mode)),
     "groups": Key(
         "names for lists of addresses, used as group:name",
-        {"type": "object", "propertyNames": {"pattern": GROUP_FORM}, "additionalProperties": any_of(TEXT)},
+        {
+            "type": "object",
+            "propertyNames": {"pattern": GROUP_FORM},
+            "additionalProperties": {"anyOf": [TEXT, {"type": "array", "items": TEXT}]},
+        },
     ),
     "sensitivity": Key(
         "further names and sources of sensitivity",

@@ -14,6 +14,7 @@ from typing import Any
 
 from hypothesis import example, given
 from hypothesis import strategies as st
+from jsonschema import Draft7Validator
 
 from kaifu.policies.decide import decide, strictest
 from kaifu.policies.decision import Decision, DeliveryReport, Receipt, Request
@@ -517,6 +518,7 @@ def test_loading_octets_raises_nothing_but_problems(octets: bytes) -> None:
 WORDS = sorted(
     {*WHEN, *ACTIONS, *schema()["properties"], "name", "when", "then", "hours", "is", "has", "add", "not x", "1"}
 )
+VALIDATOR = Draft7Validator(schema())
 TREES = st.recursive(
     st.sampled_from(WORDS) | st.none() | st.booleans() | st.integers() | ANY_TEXT,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(WORDS), inner, max_size=4),
@@ -528,6 +530,13 @@ TREES = st.recursive(
 def test_loading_any_tree_raises_nothing_but_problems(tree: dict[str, Any]) -> None:
     text = json.dumps({"version": 1, **tree})
     assert all(place_is_in(text, p.line, p.column) for p in problems_of(text))
+
+
+@given(POLICIES | st.dictionaries(st.sampled_from(sorted(schema()["properties"])), TREES))
+def test_the_schema_accepts_whatever_the_loader_accepts(tree: dict[str, Any]) -> None:
+    tree = {"version": 1, **tree}
+    if not any(problem.severity == "error" for problem in problems_of(json.dumps(tree))):
+        assert [error.message for error in VALIDATOR.iter_errors(tree)] == []
 
 
 @given(st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=30))
