@@ -14,6 +14,7 @@ import fcntl
 import logging
 import os
 import sqlite3
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,12 +36,12 @@ def explain(error: Exception, path: Path) -> LedgerError:
     name = getattr(error, "sqlite_errorname", "") or ""
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         text = "is locked by another process; it is tried again with the next message"
-    elif name.startswith("SQLITE_FULL"):
+    elif name.startswith("SQLITE_FULL") or (name.startswith("SQLITE_IOERR") and _is_full(path)):
         text = "cannot be written: no space left on its file system; make room"
     elif name.startswith("SQLITE_READONLY"):
         text = "cannot be written: the file or its file system is read-only"
     elif name.startswith("SQLITE_CANTOPEN"):
-        text = "cannot be opened; look at the file, its directory and their permissions"
+        text = _why_not_opened(path)
     elif name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
         text = f"is damaged or no SQLite database ({error}); move it away and restore a backup"
     elif name.startswith("SQLITE_IOERR"):
@@ -52,6 +53,26 @@ def explain(error: Exception, path: Path) -> LedgerError:
     else:
         text = f"cannot take or give this: {error!r}"
     return LedgerError(f"the ledger {path} {text}")
+
+
+def _is_full(path: Path) -> bool:
+    try:
+        status = os.statvfs(path.parent)
+    except OSError:
+        return False
+    return status.f_bavail * status.f_frsize < 65536
+
+
+def _why_not_opened(path: Path) -> str:
+    """SQLite only says that it cannot; the likely reasons, in words."""
+    try:
+        if os.statvfs(path.parent).f_flag & os.ST_RDONLY:
+            return "cannot be opened: its file system is read-only"
+    except OSError as error:
+        return f"cannot be opened: {error.strerror or error}"
+    if not os.access(path, os.R_OK | os.W_OK) or not os.access(path.parent, os.R_OK | os.W_OK | os.X_OK):
+        return "cannot be opened: this user may not read and write it and its directory; run the command as the service user"
+    return "cannot be opened; look at the file, its directory and their permissions"
 
 
 def connect(path: Path, *, write: bool) -> sqlite3.Connection:
@@ -100,7 +121,10 @@ def prepare(path: Path, *, create: bool) -> list[str]:
                 if not create:
                     raise LedgerError(f"there is no ledger at {path}; kaifu relay makes one when it starts")
                 os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-            if path.stat().st_mode & 0o077:
+            status = path.stat()
+            if not stat.S_ISREG(status.st_mode):
+                raise LedgerError(f"the ledger {path} is a directory or device, no file; name a file in the settings")
+            if status.st_mode & 0o077:
                 path.chmod(0o600)
                 _log.warning("the ledger %s was readable by others; its mode is 0600 now", path)
             db = connect(path, write=True)
