@@ -71,7 +71,7 @@ class Play:
                 self.play(step)
             step = Step(0, "", "", "at the end")
             self.finish()
-        except AssertionError as error:
+        except (AssertionError, OSError) as error:
             where = f"{self.transcript.file.name}:{step.number}: {step.who}{step.how} {step.text[:200]}"
             said, log = "\n".join(self.conversation), "\n    ".join(self.relay.log)
             problem = f"{self.transcript.title}\n{where}\n{error}\nWhat was said:\n{said}\nThe relay's log:\n    {log}"
@@ -214,7 +214,9 @@ class Play:
         lines = text.split("\n")
         start = lines.index("DATA") + 1
         commands = [got.mail, *got.recipients, b"DATA"]
-        fits = len(commands) == start and all(line_pattern(w).fullmatch(c) for w, c in zip(lines, commands, strict=False))
+        fits = len(commands) == start and all(
+            line_pattern(w).fullmatch(c) for w, c in zip(lines, commands, strict=False)
+        )
         assert fits, f"the next hop was given {commands}"
         ours = next(i for i, line in enumerate(lines) if line.startswith("{received"))
         before = joined(octets(line) for line in lines[start:ours])

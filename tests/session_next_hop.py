@@ -92,14 +92,16 @@ class _Peer:
 class NextHop:
     """The server. ``port`` stays the same over :meth:`stop` and :meth:`start`."""
 
-    def __init__(self, tls: ssl.SSLContext | None = None, implicit: bool = False, keep: bool = True) -> None:
+    def __init__(
+        self, tls: ssl.SSLContext | None = None, implicit: bool = False, keep: bool = True, host: str = "127.0.0.1"
+    ) -> None:
         self.offers: list[str] = list(KEYWORDS)
         self.rules: list[Rule] = []
         self.commands: list[Command] = []
         self.transactions: list[Transaction] = []
         self.abandoned = 0
         self.connections = 0
-        self.keep = keep
+        self.keep, self.host = keep, host
         self.tls, self.implicit = tls, implicit
         self.told: Callable[[str, bytes], None] = lambda who, octets: None
         self._changed = threading.Condition()
@@ -112,7 +114,7 @@ class NextHop:
 
     def start(self) -> None:
         """Listen (again), on the same port as before."""
-        self._listener = socket.create_server(("127.0.0.1", self.port), backlog=512)
+        self._listener = socket.create_server((self.host, self.port), backlog=512)
         self.port = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
 

@@ -17,7 +17,7 @@ import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -92,9 +92,10 @@ class Relay:
 
     def start(self) -> None:
         """Start the command and wait until it is ready."""
+        before = len(self.log)
         self.launch()
         try:
-            line = self.wait_for_log("/^ready .*/")
+            line = self.wait_for_log("/^ready .*/", before)
         except AssertionError:
             self.kill()
             raise
@@ -165,6 +166,8 @@ class Relay:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
+            assert self._reader is not None
+            self._reader.join(DEADLINE)
 
     def receipts(self) -> list[dict[str, Any]]:
         """What ``kaifu receipts list --json`` says."""
@@ -181,13 +184,13 @@ class Relay:
         return int(found[1]) * 1024
 
 
-def refused(directory: Path, config: str) -> tuple[int, str]:
-    """Exit status and standard error of a relay that should not start with this settings file."""
+def refused(directory: Path, config: str | None) -> tuple[int, str]:
+    """Exit status and standard error of a relay that should not start with this settings file (None: there is none)."""
     file = directory / "kaifu.yaml"
-    file.write_text(config, encoding="utf-8")
-    done = subprocess.run(
-        [KAIFU, "relay", "--config", file], capture_output=True, text=True, timeout=DEADLINE, check=False
-    )
+    if config is not None:
+        file.write_text(config, encoding="utf-8")
+    command: list[str | Path] = [KAIFU, "relay", "--config", file]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE, check=False)
     return done.returncode, done.stderr
 
 
@@ -236,6 +239,16 @@ class Client:
         greeting = self.reply()
         assert greeting[0].startswith("220 "), greeting
         return self.ask("EHLO client.example")
+
+    def deliver(
+        self, message: bytes, sender: str = "alice@example.co.jp", to: Sequence[str] = ("bob@partner.example",)
+    ) -> str:
+        """Send a message (stuffed, without the final dot): the reply to its dot, or the first refusal before."""
+        for command in (f"MAIL FROM:<{sender}>", *(f"RCPT TO:<{address}>" for address in to), "DATA"):
+            reply = self.ask(command)
+            if reply[0] not in "23":
+                return reply
+        return self.ask(message + b".")
 
     def has_hung_up(self) -> bool:
         """True when the relay has closed (or resets) the connection without another word."""
