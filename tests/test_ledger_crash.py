@@ -1,0 +1,86 @@
+"""Processes that write to one ledger at once, and that are killed while they do: what was acknowledged is there."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from tests.ledger_values import bodies, store, tables
+
+from kaifu.proxy.ledger_entries import unseal
+from kaifu.proxy.ledger_rebuild import rebuild
+
+FOREVER = 1_000_000
+
+
+def start(path: Path, name: str, count: int) -> subprocess.Popen[str]:
+    """A process that writes."""
+    command = [sys.executable, "-m", "tests.ledger_client", str(path), name, str(count)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parent.parent)
+
+
+def acknowledged(lines: list[str]) -> tuple[dict[str, int], set[str]]:
+    """Messages whose begin returned, with their numbers, and those whose finish did. A last line may be cut off."""
+    begun: dict[str, int] = {}
+    finished: set[str] = set()
+    for line in lines:
+        if line.endswith("\n"):
+            what, name, number = line.split()
+            if what == "begun":
+                begun[name] = int(number)
+            else:
+                finished.add(name)
+    return begun, finished
+
+
+def check(path: Path, begun: dict[str, int], finished: set[str]) -> None:
+    """What was acknowledged is there; what is there is whole."""
+    with store(path) as opened:
+        assert opened.db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        before = tables(path)
+        numbers = {message_id: number for number, _, _, _, message_id, *_ in before["messages"]}
+        assert {name: numbers.get(name) for name in begun} == begun
+        outcomes = {number: outcome for _, number, *rest in before["recipients"] for outcome in rest[9:10]}
+        assert {outcomes[numbers[name]] for name in finished} <= {"accepted"}
+        assert [unseal(body, {}).number for body in bodies(path)] == list(range(1, len(bodies(path)) + 1))
+        rebuild(opened.db)
+        assert tables(path) == before
+
+
+def test_two_processes_write_to_one_ledger(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    writers = [start(path, name, 200) for name in ("one", "two")]
+    lines = [line for writer in writers for line in writer.communicate(timeout=60)[0].splitlines(keepends=True)]
+    assert [writer.returncode for writer in writers] == [0, 0]
+    begun, finished = acknowledged(lines)
+    assert len(finished) == len(begun) == len(set(begun.values())) == 400
+    check(path, begun, finished)
+
+
+@pytest.mark.parametrize("several", [1, 2])
+def test_a_killed_process_loses_nothing_that_was_acknowledged(tmp_path: Path, several: int, long_run: bool) -> None:
+    path, chance = tmp_path / "ledger.db", random.Random(several)
+    begun: dict[str, int] = {}
+    finished: set[str] = set()
+    for turn in range(60 if long_run else 4):
+        writers = [start(path, f"{turn}.{name}", FOREVER) for name in range(several)]
+        lines = []
+        for writer in writers:
+            assert writer.stdout is not None
+            lines += [writer.stdout.readline() for _ in range(chance.randrange(1, 400))]
+        for writer in writers:
+            writer.kill()
+        for writer in writers:
+            lines += writer.communicate()[0].splitlines(keepends=True)
+        more_begun, more_finished = acknowledged(lines)
+        assert more_begun
+        begun |= more_begun
+        finished |= more_finished
+    check(path, begun, finished)
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("SELECT count(*) FROM messages").fetchone()[0] >= len(begun)
