@@ -27,26 +27,28 @@ from .ledger import Begun, Known, LedgerError, Outcome, Query, Record, Served
 from .ledger_file import Store, explain
 from .ledger_journal import Journal, now
 from .ledger_look import look
-from .ledger_writer import Job, Writer
+from .ledger_writer import Job, Loop, Waiting, Writer
 
 _NOTHING_KNOWN = Known()
 
 
-class _Reader:
-    """The thread that answers queries."""
+class Reader:
+    """The thread that answers queries. ``loop``: where answers are handed over."""
 
-    def __init__(self, path: Path, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, path: Path, loop: Loop) -> None:
         self._path = path
         self._loop = loop
-        self._queue: SimpleQueue[tuple[Query, asyncio.Future[Known]] | None] = SimpleQueue()
+        self._queue: SimpleQueue[tuple[Query, Waiting] | None] = SimpleQueue()
         self._store: Store | None = None
         self._thread = threading.Thread(target=self._run, name="kaifu-ledger-reader", daemon=True)
         self._thread.start()
 
-    def put(self, query: Query, future: asyncio.Future[Known]) -> None:
+    def put(self, query: Query, future: Waiting) -> None:
+        """Queue a query."""
         self._queue.put((query, future))
 
     def stop(self) -> None:
+        """Answer what is queued and end the thread. Blocks until it has ended."""
         self._queue.put(None)
         self._thread.join()
 
@@ -65,9 +67,7 @@ class _Reader:
                 self._loop.call_soon_threadsafe(_answered, answers)
         self._close()
 
-    def _answer(
-        self, asked: list[tuple[Query, asyncio.Future[Known]]]
-    ) -> list[tuple[asyncio.Future[Known], Known | LedgerError]]:
+    def _answer(self, asked: list[tuple[Query, Waiting]]) -> list[tuple[Waiting, Known | LedgerError]]:
         """All answers from one consistent snapshot, taken after the last of them was asked."""
         try:
             if self._store is None:
@@ -90,7 +90,7 @@ class _Reader:
             self._store = None
 
 
-def _answered(answers: list[tuple[asyncio.Future[Known], Known | LedgerError]]) -> None:
+def _answered(answers: list[tuple[Waiting, Known | LedgerError]]) -> None:
     for future, answer in answers:
         if future.done():
             continue
@@ -113,7 +113,7 @@ class SqliteLedger:
         self.path = path
         self._loop: asyncio.AbstractEventLoop | None = None
         self._writer: Writer | None = None
-        self._reader: _Reader | None = None
+        self._reader: Reader | None = None
         self._closed = False
 
     def _writing(self) -> Writer:
@@ -142,7 +142,7 @@ class SqliteLedger:
         self._check_open()
         loop = asyncio.get_running_loop()
         if self._reader is None:
-            self._reader = _Reader(self.path, loop)
+            self._reader = Reader(self.path, loop)
         future: asyncio.Future[Known] = loop.create_future()
         self._reader.put(query, future)
         return await future
