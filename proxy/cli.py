@@ -10,11 +10,13 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 from importlib.metadata import version
+from io import TextIOWrapper
 
 import click
 
 COMMANDS = {
     "relay": ("cli_run", "relay"),
+    "milter": ("cli_milter", "milter"),
     "demo": ("cli_demo", "demo"),
     "config": ("cli_config", "config"),
     "policy": ("cli_policy", "policy"),
@@ -46,7 +48,10 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Entry point of the console script."""
+    """Entry point of the console script. What a terminal cannot show in its encoding is escaped, never an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(cli())
 
 

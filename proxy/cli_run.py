@@ -58,7 +58,7 @@ def run(settings: Settings, relay_settings: RelaySettings) -> None:
     """Serve until told to stop. Raises :class:`CannotStart`, LedgerError or ProblemsError before anything listens."""
     log = Journal()
     parts = _Parts(settings, relay_settings, PolicyFile(settings.policy, log), _contexts(relay_settings))
-    asyncio.run(_check_ledger(settings))
+    asyncio.run(check_ledger(settings))
     sockets = [_bind(listener.host, listener.port) for listener in relay_settings.listen]
 
     def ready() -> None:
@@ -101,7 +101,8 @@ def _contexts(relay_settings: RelaySettings) -> Contexts:
         raise CannotStart(f"TLS: the certificate, key or ca file does not load: {error}") from None
 
 
-async def _check_ledger(settings: Settings) -> None:
+async def check_ledger(settings: Settings) -> None:
+    """Make the ledger ready (schema, permissions). Raises LedgerError unless it can be written now."""
     ledger = open_ledger(settings.ledger)
     try:
         await ledger.check()

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from . import replies
 from .datastream import stuff
-from .envelope import Envelope, Recipient
+from .envelope import Envelope, Recipient, parameters_with_notify
 from .incoming import Source
 from .judgement import Verdict
 from .nexthop import Answer, NextHop, NextHopError
@@ -19,8 +19,6 @@ from .wire import PeerGone, PeerSilent
 
 TOGETHER = 16 * 1024
 """Octets that are gathered into one write: a system call costs more than copying them."""
-
-NOTIFY_ORDER = ("NEVER", "SUCCESS", "FAILURE", "DELAY")
 
 
 def mail_command(envelope: Envelope) -> bytes:
@@ -31,15 +29,7 @@ def mail_command(envelope: Envelope) -> bytes:
 
 def rcpt_command(recipient: Recipient, notify: frozenset[str] | None = None) -> bytes:
     """RCPT as received, with another NOTIFY (RFC 3461 4.1) where one is given."""
-    parameters = recipient.parameters.raw
-    if notify is not None:
-        kept = [
-            name.encode() + (b"=" + value if value is not None else b"")
-            for name, value in recipient.parameters.items
-            if name != "NOTIFY"
-        ]
-        kept.append(b"NOTIFY=" + ",".join(k for k in NOTIFY_ORDER if k in notify).encode())
-        parameters = b" ".join(kept)
+    parameters = recipient.parameters.raw if notify is None else parameters_with_notify(recipient, notify)
     return b"RCPT TO:" + recipient.raw + (b" " + parameters if parameters else b"")
 
 

@@ -57,6 +57,19 @@ class Recipient:
     orcpt: str | None = None
 
 
+NOTIFY_ORDER = ("NEVER", "SUCCESS", "FAILURE", "DELAY")
+
+
+def parameters_with_notify(recipient: Recipient, notify: frozenset[str]) -> bytes:
+    """The recipient's parameters as received, but for NOTIFY (RFC 3461 4.1), which comes last with these keywords."""
+    words = [
+        name.encode() + (b"=" + value if value is not None else b"")
+        for name, value in recipient.parameters.items
+        if name != "NOTIFY"
+    ]
+    return b" ".join([*words, b"NOTIFY=" + ",".join(k for k in NOTIFY_ORDER if k in notify).encode()])
+
+
 @dataclass(frozen=True, slots=True)
 class Envelope:
     """One mail transaction. ``smtputf8``: MAIL carried SMTPUTF8 (RFC 6531). ``envid``: decoded, or None."""

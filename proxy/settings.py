@@ -26,6 +26,7 @@ DEFAULT_CONFIG = Path("/etc/kaifu/kaifu.yaml")
 ListenerTls = Literal["none", "starttls", "implicit"]
 NextHopTls = Literal["none", "opportunistic", "required", "verify", "implicit"]
 OnLedgerFailure = Literal["defer", "pass"]
+MixedRecipients = Literal["strictest"]
 Network = IPv4Network | IPv6Network
 
 LOOPBACK: tuple[Network, ...] = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
@@ -115,8 +116,26 @@ class RelaySettings:
 
 
 @dataclass(frozen=True, slots=True)
+class MilterSettings:
+    """The ``milter:`` section: where the MTA finds us.
+
+    ``listen``: ``unix:/path`` or ``inet:port@host``, as libmilter spells it. ``socket_group`` and ``socket_mode`` (a number):
+    who may connect to a unix socket; None leaves the group as it is. ``mixed_recipients``: whose header edit counts when
+    recipients of one message differ. ``outside``: strangers' mail comes here, so a sender in the realm is taken for a stranger.
+    ``hostname``: the right side of Message-IDs that have to be made.
+    """
+
+    listen: str
+    hostname: str
+    socket_group: str | None = None
+    socket_mode: int = 0o660
+    mixed_recipients: MixedRecipients = "strictest"
+    outside: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
-    """A whole settings file, valid. ``ledger`` is a URL with an absolute path; ``relay`` None: no such section."""
+    """A whole settings file, valid. ``ledger`` is a URL with an absolute path; ``relay`` or ``milter`` None: no such section."""
 
     file: Path
     realm: Realm
@@ -125,6 +144,7 @@ class Settings:
     on_ledger_failure: OnLedgerFailure
     zone: ZoneInfo
     relay: RelaySettings | None = None
+    milter: MilterSettings | None = None
 
 
 def config_path(option: str | Path | None) -> Path:

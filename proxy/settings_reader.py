@@ -25,6 +25,8 @@ from .settings import (
     Limits,
     Listener,
     ListenerTls,
+    MilterSettings,
+    MixedRecipients,
     Network,
     NextHopTls,
     OnLedgerFailure,
@@ -38,6 +40,9 @@ T = TypeVar("T")
 
 STANCES: dict[str, OnLedgerFailure] = {word: word for word in get_args(OnLedgerFailure)}
 LISTENER_TLS: dict[str, ListenerTls] = {word: word for word in get_args(ListenerTls)}
+MIXED: dict[str, MixedRecipients] = {word: word for word in get_args(MixedRecipients)}
+MOST_UNIX_PATH = 107
+"""Octets of a unix socket's path (sockaddr_un)."""
 NEXT_HOP_TLS: dict[str, NextHopTls] = {word: word for word in get_args(NextHopTls)}
 OCTETS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 SECONDS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -112,6 +117,7 @@ class SettingsReader:
                 "on_ledger_failure": lambda node: self.check.as_choice(node, "on_ledger_failure", STANCES),
                 "zone": self.zone,
                 "relay": self.relay,
+                "milter": self.milter,
             },
             required=("realm", "policy", "ledger"),
         )
@@ -191,6 +197,46 @@ class SettingsReader:
         if found is None or not {"listen", "next_hop"} <= found.keys():
             return None
         return RelaySettings(**{"hostname": socket.getfqdn(), **found})
+
+    # --- the milter ------------------------------------------------------------------------------------------
+
+    def milter(self, node: Node) -> MilterSettings | None:
+        found = self.section(
+            node,
+            "milter",
+            {
+                "listen": self.milter_socket,
+                "hostname": lambda node: self.host_name(node, "milter.hostname"),
+                "socket_group": lambda node: self.check.as_str(node, "milter.socket_group"),
+                "socket_mode": self.mode,
+                "mixed_recipients": lambda node: self.check.as_choice(node, "milter.mixed_recipients", MIXED),
+                "outside": lambda node: self.check.as_bool(node, "milter.outside"),
+            },
+            required=("listen",),
+        )
+        if found is None or "listen" not in found:
+            return None
+        return MilterSettings(**{"hostname": socket.getfqdn(), **found})
+
+    def milter_socket(self, node: Node) -> str | None:
+        text = self.check.as_str(node, "milter.listen")
+        if text is None:
+            return None
+        inet = re.fullmatch(r"inet6?:([0-9]{1,5})@(\S+)", text)
+        if (text.startswith("unix:/") and len(text.encode()) <= 5 + MOST_UNIX_PATH) or (inet and int(inet[1]) < 65536):
+            return text
+        hint = f"unix:{text}" if text.startswith("/") else None
+        self.check.error(node, f'milter.listen must be unix:/absolute/path or inet:port@host, not "{text}"', hint)
+        return None
+
+    def mode(self, node: Node) -> int | None:
+        text = self.check.as_str(node, "milter.socket_mode")
+        if text is None:
+            return None
+        if re.fullmatch("0?[0-7]{3}", text):
+            return int(text, 8)
+        self.check.error(node, f'milter.socket_mode must be three octal digits such as 0660, not "{text}"')
+        return None
 
     def tls(self, node: Node) -> Tls | None:
         what = "relay.tls"

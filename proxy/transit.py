@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
 
-from kaifu.policies.decide import decide
+from kaifu.policies.decide import decide, strictest
 from kaifu.policies.decision import Decision, Receipt, Request
 from kaifu.policies.decision import Record as Keep
 from kaifu.policies.facts import AskedBy, Consent, Direction, Facts, Kind
@@ -47,6 +47,9 @@ __all__ = ["facts_of", "judge", "query", "with_message_id", "without_additions"]
 
 REJECTION = "Receipts are refused here by policy"
 """The text of the 550 when every recipient rejects a receipt; it names nobody."""
+
+STRICTER = "another header than for the recipient whose rule is stricter (a milter has one for all)"
+"""What is said about a recipient who does not get the header edits of its own rule."""
 
 _MOST_SUBJECT = 1000  # characters
 
@@ -81,14 +84,17 @@ def judge(
     hostname: str,
     dsn: bool,
     size: int | None = None,
+    one_header: bool = False,
 ) -> Judgement:
     """Judge one message.
 
     ``known``: the ledger's answer to :func:`query`. ``now``: aware, in the zone in which rules without one of their own
     read it. ``hostname``: the right side of a Message-ID that must be made. ``dsn``: the next hop offers DSN. ``size``:
-    octets of header block and body, needed only when the policy says ``uses_size``.
+    octets of header block and body, needed only when the policy says ``uses_size``. ``one_header``: the host cannot
+    give recipients different header blocks (a milter), so all get the strictest edit: strip before keep before add.
     """
-    return _Judge(policy, observation.with_size(size), known, now, dsn).judgement(queue_id, hostname)
+    judging = _Judge(policy, observation.with_size(size), known, now, dsn)
+    return judging.judgement(queue_id, hostname, one_header=one_header)
 
 
 def facts_of(
@@ -188,15 +194,16 @@ class _Judge:
             return Match(), match_reply(seen.carrier, known)
         return Match(), ()
 
-    def judgement(self, queue_id: str, hostname: str) -> Judgement:
+    def judgement(self, queue_id: str, hostname: str, *, one_header: bool = False) -> Judgement:
         plans = [self._plan(index) for index in range(len(self.seen.directions))]
         actions, rejected = self._actions(plans)
+        if one_header and len(plans) > 1:
+            plans = self._with_one_header(plans, actions)
         verdicts = tuple(map(self._verdict, self.seen.envelope.recipients, plans, actions))
-        record = self._record(verdicts, plans, queue_id)
         mint = False
-        if record is not None and record.message_id is None:
-            verdicts, mint = self._minting(verdicts, plans)
-            record = replace(record, mint_host=hostname) if mint else record
+        if self.seen.message_id is None:
+            verdicts, mint = self._minting(verdicts, plans, one_header)
+        record = self._record(verdicts, plans, queue_id, hostname if mint else None)
         return Judgement(
             verdicts,
             _deliveries(verdicts),
@@ -245,6 +252,24 @@ class _Judge:
             plan = plan_request(decision, seen.message, seen.block, seen.envelope, self.policy.request_headers)
             self._request_plans[key] = plan
         return plan
+
+    def _with_one_header(self, plans: Sequence[_Plan], actions: Sequence[Action]) -> list[_Plan]:
+        """The plans with the header edits of the strictest for everybody who gets the message."""
+        forwarded = [plan for plan, action in zip(plans, actions, strict=True) if action is Action.FORWARD]
+        if len({plan.edits for plan in forwarded}) < 2:
+            return list(plans)
+        shared = self._request(strictest(plan.decision for plan in forwarded))
+        return [
+            replace(
+                plan,
+                request=replace(shared, not_possible=(*shared.not_possible, STRICTER)),
+                edits=shared.edits,
+                acts=True,
+            )
+            if action is Action.FORWARD and plan.edits != shared.edits
+            else plan
+            for plan, action in zip(plans, actions, strict=True)
+        ]
 
     @staticmethod
     def _actions(plans: Sequence[_Plan]) -> tuple[list[Action], bool]:
@@ -327,7 +352,9 @@ class _Judge:
             decision.basis,
         )
 
-    def _record(self, verdicts: Sequence[Verdict], plans: Sequence[_Plan], queue_id: str) -> Record | None:
+    def _record(
+        self, verdicts: Sequence[Verdict], plans: Sequence[_Plan], queue_id: str, mint_host: str | None
+    ) -> Record | None:
         seen = self.seen
         kept = any(plan.decision.record is not Keep.NONE for plan in plans)
         evidence = self.evidence if kept else ()
@@ -343,7 +370,7 @@ class _Judge:
             str(sender) if sender is not None else "",
             seen.attempt_key,
             seen.message_id,
-            None,
+            mint_host,
             seen.message.subject[:_MOST_SUBJECT] if full and recipients and seen.message.kind is Kind.MAIL else None,
             parse_date(dates[0]) if dates else None,
             seen.envelope.envid,
@@ -354,7 +381,9 @@ class _Judge:
             evidence,
         )
 
-    def _minting(self, verdicts: tuple[Verdict, ...], plans: Sequence[_Plan]) -> tuple[tuple[Verdict, ...], bool]:
+    def _minting(
+        self, verdicts: tuple[Verdict, ...], plans: Sequence[_Plan], for_all: bool
+    ) -> tuple[tuple[Verdict, ...], bool]:
         """Give the message an id for those whom the policy asks: without one no answer could be tied to it."""
         edit = plan_message_id(self.seen.block)
         asked = [
@@ -366,6 +395,8 @@ class _Judge:
         ]
         if edit is None or not any(asked):
             return verdicts, False
+        if for_all:
+            asked = [v.action is Action.FORWARD for v in verdicts]
         return tuple(_with_edit(v, edit) if yes else v for v, yes in zip(verdicts, asked, strict=True)), True
 
     def _counts(self, verdicts: Sequence[Verdict], record: Record | None) -> tuple[tuple[Direction, str], ...]:
@@ -378,8 +409,9 @@ class _Judge:
 
 
 def _with_edit(verdict: Verdict, edit: HeaderEdit) -> Verdict:
-    assert verdict.recorded is not None
-    recorded = replace(verdict.recorded, edits=(*verdict.recorded.edits, edit_words(edit)))
+    recorded = verdict.recorded
+    if recorded is not None:
+        recorded = replace(recorded, edits=(*recorded.edits, edit_words(edit)))
     return replace(verdict, edits=(*verdict.edits, edit), recorded=recorded)
 
 

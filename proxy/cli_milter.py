@@ -1,0 +1,71 @@
+"""``kaifu milter``: check the configuration, make the socket, serve Postfix or Sendmail, stop on SIGTERM.
+
+It refuses to start (exit 2, every reason on standard error) unless settings, policy, ledger and socket are in order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+
+import click
+
+from kaifu.policies.document import ProblemsError
+
+from .cli_run import CannotStart, check_ledger
+from .journal import Journal
+from .ledger import LedgerError
+from .ledger_blocking import BlockingLedger
+from .ledger_open import ledger_path
+from .milterhost import MilterHost
+from .policyfile import PolicyFile
+from .servicemanager import notify
+from .settings import MilterSettings, Settings, config_path, load_settings
+
+
+@click.command()
+@click.option("--config", type=click.Path(), help="Settings file; else $KAIFU_CONFIG, else /etc/kaifu/kaifu.yaml.")
+def milter(config: str | None) -> None:
+    """Run the milter inside Postfix or Sendmail."""
+    try:
+        settings = load_settings(config_path(config))
+        if settings.milter is None:
+            raise CannotStart(
+                f"{settings.file}: there is no milter: section; see the settings reference in proxy/README.md"
+            )
+        status = run(settings, settings.milter)
+    except ProblemsError as error:
+        for problem in error.problems:
+            click.echo(str(problem), err=True)
+        sys.exit(2)
+    except (CannotStart, LedgerError) as error:
+        click.echo(str(error), err=True)
+        sys.exit(2)
+    sys.exit(status)
+
+
+def run(settings: Settings, milter_settings: MilterSettings) -> int:
+    """Serve until told to stop; gives the exit status. Raises :class:`CannotStart`, LedgerError or ProblemsError."""
+    try:
+        from .milter import CannotListen, serve
+    except ImportError as error:
+        raise CannotStart(
+            f"the milter needs pymilter ({error}): pip install 'kaifu[milter]', with libmilter-dev and a C compiler"
+        ) from None
+    log = Journal()
+    policy = PolicyFile(settings.policy, log)
+    asyncio.run(check_ledger(settings))
+    ledger = BlockingLedger(ledger_path(settings.ledger))
+    host = MilterHost(settings, milter_settings, policy, ledger, log)
+
+    def ready() -> None:
+        log(f"ready listen={milter_settings.listen}", policy=settings.policy, ledger=settings.ledger, pid=os.getpid())
+        notify("READY=1")
+
+    try:
+        return serve(host, milter_settings, ready)
+    except CannotListen as error:
+        raise CannotStart(str(error)) from None
+    finally:
+        ledger.close()

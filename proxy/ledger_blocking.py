@@ -1,0 +1,82 @@
+"""The ledger for hosts that work in threads of their own, such as libmilter's: the same writer and reader, without an event loop.
+
+Used by :mod:`kaifu.proxy.milterhost`. Calls block the calling thread until the answer is there; concurrent calls share
+an fsync all the same. Fails with :class:`LedgerError` like :class:`kaifu.proxy.ledger_sqlite.SqliteLedger`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, cast
+
+from kaifu.policies.facts import Direction
+
+from .ledger import Begun, Known, LedgerError, Outcome, Query, Record
+from .ledger_journal import Journal, now
+from .ledger_sqlite import Reader
+from .ledger_writer import Job, Writer
+
+WAIT_SECONDS = 60.0
+"""How long a call waits for the disk before it gives up."""
+
+
+class _AtOnce:
+    """Stands where an event loop would: runs what is handed over in the thread that hands it over."""
+
+    def call_soon_threadsafe(self, work: Callable[..., object], *arguments: object) -> None:
+        work(*arguments)
+
+
+class BlockingLedger:
+    """``path``: absolute, of a file that is there and migrated. Safe to call from any thread."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        loop = cast(Any, _AtOnce())
+        self._writer = Writer(path, loop)
+        self._reader = Reader(path, loop)
+
+    def look(self, query: Query) -> Known:
+        """Answer a query from what is committed."""
+        if not query:
+            return Known()
+        future: Future[Known] = Future()
+        self._reader.put(query, cast(Any, future))
+        return cast(Known, self._wait(future))
+
+    def begin(self, record: Record) -> Begun:
+        """Make a record durable."""
+        return cast(Begun, self._write(lambda journal: journal.begin(record)))
+
+    def finish(self, begun: Begun, outcomes: Sequence[tuple[str, Outcome]], reply: str) -> None:
+        """Add outcomes; queued at once, written with the next commit."""
+        at = now()
+        if begun.message is not None:
+            self._writer.put(Job(lambda journal: journal.finish(begun, outcomes, reply, at), None, keep=True))
+
+    def count(self, direction: Direction, kind: str) -> None:
+        """Count a message that leaves no row."""
+        self._writer.count((int(time.time()) // 3600, direction.value, kind))
+
+    def check(self) -> None:
+        """Raise LedgerError unless a transaction can be committed now."""
+        self._write(lambda journal: None)
+
+    def close(self) -> None:
+        """Write what is queued and close."""
+        self._writer.stop()
+        self._reader.stop()
+
+    def _write(self, work: Callable[[Journal], object]) -> object:
+        future: Future[object] = Future()
+        self._writer.put(Job(work, cast(Any, future)))
+        return self._wait(future)
+
+    def _wait(self, future: Future[Any]) -> Any:
+        try:
+            return future.result(WAIT_SECONDS)
+        except TimeoutError:
+            raise LedgerError(f"the ledger {self.path} does not answer; is its disk stuck?") from None

@@ -1,0 +1,289 @@
+"""The milter's judgement of one message: what libmilter collected goes in, what it has to do comes out.
+
+Called by :mod:`kaifu.proxy.milter` at the end of each message, in libmilter's threads; it knows nothing of libmilter. The
+same brain as the relay's decides (:mod:`kaifu.proxy.transit`); the ledger has its record on disk before the MTA hears
+anything. What the milter cannot do like the relay: one header block serves all recipients, so the strictest header edit
+wins (strip before keep before add), and it never learns how the delivery ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import Enum
+
+from kaifu.policies.rules import Policy
+
+from . import replies
+from .address import AddressError, envid_of, parse_mail, parse_rcpt
+from .edits import HeaderEdit, milter_order
+from .envelope import Envelope, parameters_with_notify
+from .judgement import Action, Judgement, Verdict
+from .ledger import Begun, Known, LedgerError, Outcome, Record
+from .ledger_blocking import BlockingLedger
+from .message import HeaderBlock
+from .observe import Observation, needs_body, observe
+from .policyfile import PolicyFile
+from .replies import Reply
+from .settings import MilterSettings, Settings
+from .transit import judge, query, with_message_id, without_additions
+
+MAX_HEADER = 1 << 20
+MAX_REPORT = 1 << 20
+"""Octets of a possible report that are read before it is judged."""
+
+
+class End(Enum):
+    """What becomes of the message as a whole."""
+
+    ACCEPT = "accept"
+    DISCARD = "discard"
+    REJECT = "reject"
+    TEMPFAIL = "tempfail"
+
+
+class Reading(Enum):
+    """What has to be done with a body: kept to be read, counted because a rule looks at the size, or skipped."""
+
+    KEEP = "keep"
+    COUNT = "count"
+    SKIP = "skip"
+
+
+@dataclass(slots=True)
+class Collected:
+    """One message as the MTA tells it. ``mail`` and each of ``rcpt``: the path, then the ESMTP parameters.
+
+    ``policy``: the one that was in force when the message began. ``headers``: name and value as libmilter gives them.
+    ``reading``: unknown (None) until the header is complete. ``queue_id``: the MTA's. ``broken``: why the message cannot be
+    judged.
+    """
+
+    policy: Policy
+    mail: tuple[bytes, ...] = ()
+    rcpt: list[tuple[bytes, ...]] = field(default_factory=list)
+    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
+    header_size: int = 0
+    body: bytearray = field(default_factory=bytearray)
+    body_size: int = 0
+    reading: Reading | None = None
+    queue_id: str | None = None
+    broken: str | None = None
+    _envelope: Envelope | None = None
+    _block: HeaderBlock | None = None
+
+    def envelope(self) -> Envelope:
+        """The parsed envelope. Raises :class:`AddressError`."""
+        if self._envelope is None:
+            path = parse_mail(b" ".join(self.mail) if self.mail and self.mail[0] else b"<>")
+            recipients = tuple(parse_rcpt(b" ".join(words)) for words in self.rcpt)
+            utf8 = "SMTPUTF8" in path.parameters
+            self._envelope = Envelope(path, recipients, smtputf8=utf8, envid=envid_of(path.parameters))
+        return self._envelope
+
+    def block(self) -> HeaderBlock:
+        """The header block as octets: libmilter hides line ends and the space after the colon, which decide nothing."""
+        if self._block is None:
+            lines = [
+                name + b": " + (value.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n") if b"\n" in value else value)
+                for name, value in self.headers
+            ]
+            self._block = HeaderBlock.parse(b"\r\n".join([*lines, b"", b""]))
+        return self._block
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What the MTA is told, in this order: header edits (deletions from last to first), recipients, the end.
+
+    ``again``: recipients to add again after removal, with their parameters. ``reply``: for REJECT and TEMPFAIL.
+    """
+
+    end: End
+    edits: tuple[HeaderEdit, ...] = ()
+    remove: tuple[bytes, ...] = ()
+    again: tuple[tuple[bytes, bytes], ...] = ()
+    reply: Reply | None = None
+
+
+class MilterHost:
+    """Policy, ledger and log for all conversations of a process."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        milter: MilterSettings,
+        policy: PolicyFile,
+        ledger: BlockingLedger,
+        log: Callable[..., None],
+    ) -> None:
+        self.policy = policy
+        self.ledger = ledger
+        self.log = log
+        self._settings = settings
+        self._milter = milter
+        self._ledger_problem: str | None = None
+
+    def reading(self, message: Collected) -> Reading:
+        """What to do with the body, once the header is complete."""
+        if message.reading is None:
+            if message.broken is None and needs_body(message.envelope(), message.block()):
+                message.reading = Reading.KEEP
+            else:
+                message.reading = Reading.COUNT if message.policy.uses_size else Reading.SKIP
+        return message.reading
+
+    def take_body(self, message: Collected, chunk: bytes) -> bool:
+        """Take a piece of the body; False when the rest is not needed."""
+        try:
+            reading = self.reading(message)
+        except AddressError as error:
+            message.broken = f"an address cannot be read: {error}"
+            return False
+        message.body_size += len(chunk)
+        if reading is Reading.KEEP and len(message.body) < MAX_REPORT:
+            message.body += chunk[: MAX_REPORT - len(message.body)]
+        return message.policy.uses_size or (reading is Reading.KEEP and message.body_size <= MAX_REPORT)
+
+    def decide(self, message: Collected) -> Orders:
+        """Judge a complete message and record it. Never raises: what fails is a tempfail, and logged."""
+        try:
+            if message.header_size > MAX_HEADER:
+                return Orders(End.REJECT, reply=replies.HEADER_TOO_LARGE)
+            if message.broken is not None:
+                return self._refuse(message, replies.OURS_FAILED, message.broken)
+            return self._decide(message)
+        except LedgerError as error:
+            self.ledger_failed(error)
+            return self._refuse(message, replies.LEDGER_FAILED, "the ledger cannot be used")
+        except AddressError as error:
+            return self._refuse(message, replies.OURS_FAILED, f"an address cannot be read: {error}")
+        except Exception as error:  # noqa: BLE001 - a bug of ours must defer the message, not pass or bounce it
+            self.unforeseen(error, message.queue_id)
+            return self._refuse(message, replies.OURS_FAILED, "internal error")
+
+    def ledger_failed(self, error: LedgerError) -> None:
+        """Log why the ledger cannot be used: once, until the reason changes or it works again."""
+        if str(error) != self._ledger_problem:
+            self._ledger_problem = str(error)
+            self.log("ledger-failed", cause=str(error), on_ledger_failure=self._settings.on_ledger_failure)
+
+    def unforeseen(self, error: BaseException, queue_id: str | None = None) -> None:
+        """Log an error that nobody foresaw, with its place."""
+        place = error.__traceback__
+        while place is not None and place.tb_next is not None:
+            place = place.tb_next
+        at = f"{place.tb_frame.f_code.co_filename}:{place.tb_lineno}" if place is not None else None
+        self.log("internal-error", error=f"{type(error).__name__}: {error}", at=at, id=queue_id)
+
+    def _refuse(self, message: Collected, reply: Reply, cause: str) -> Orders:
+        self.log("message", id=message.queue_id, reply=str(reply), cause=cause)
+        return Orders(End.TEMPFAIL, reply=reply)
+
+    def _decide(self, message: Collected) -> Orders:
+        policy = message.policy
+        envelope, block = message.envelope(), message.block()
+        body = bytes(message.body) if self.reading(message) is Reading.KEEP else None
+        seen = observe(
+            envelope,
+            block,
+            body,
+            message.body_size <= MAX_REPORT,
+            realm=self._settings.realm,
+            request_headers=policy.request_headers,
+            outside=self._milter.outside,
+        )
+        asked = replace(query(policy, seen), retry_key=None)
+        works, known = True, Known()
+        try:
+            known = self.ledger.look(asked) if asked else known
+        except LedgerError as error:
+            works = False
+            self.ledger_failed(error)
+        judgement = judge(
+            policy,
+            seen,
+            known,
+            now=datetime.now(self._settings.zone),
+            queue_id=message.queue_id or "",
+            hostname=self._milter.hostname,
+            dsn=True,
+            size=len(block.raw) + message.body_size,
+            one_header=True,
+        )
+        if not works and (judgement.record is not None or asked.message_ids or asked.envids):
+            judgement = self._without_ledger(judgement, seen)
+        judgement, begun = self._recorded(judgement, seen, message.queue_id)
+        return self._orders(judgement, begun, message)
+
+    def _without_ledger(self, judgement: Judgement, seen: Observation) -> Judgement:
+        """What ``on_ledger_failure`` allows. Raises :class:`LedgerError` when the message has to wait."""
+        report = seen.message.report
+        may_be_withheld = report is not None and report.only_reports and report.must_deliver is None
+        if self._settings.on_ledger_failure == "defer" or may_be_withheld:
+            raise LedgerError(self._ledger_problem or "the ledger cannot be used")
+        return without_additions(judgement)
+
+    def _recorded(
+        self, judgement: Judgement, seen: Observation, queue_id: str | None
+    ) -> tuple[Judgement, Begun | None]:
+        """The record on disk before the MTA hears of anything."""
+        record: Record | None = judgement.record
+        if record is None:
+            return judgement, None
+        try:
+            begun = self.ledger.begin(replace(record, mta_queue_id=queue_id))
+        except LedgerError as error:
+            self.ledger_failed(error)
+            return self._without_ledger(judgement, seen), None
+        if self._ledger_problem is not None:
+            self.log("ledger-works-again", was=self._ledger_problem)
+            self._ledger_problem = None
+        return judgement, begun
+
+    def _orders(self, judgement: Judgement, begun: Begun | None, message: Collected) -> Orders:
+        for direction, kind in judgement.counts:
+            self.ledger.count(direction, kind)
+        if judgement.rejection is not None:
+            reply = replies.REJECTED.saying(judgement.rejection)
+            self._finish(begun, judgement.verdicts, Outcome.REFUSED, str(reply))
+            orders = Orders(End.REJECT, reply=reply)
+        elif not judgement.deliveries:
+            self._finish(begun, judgement.withheld, Outcome.WITHHELD, "discarded")
+            orders = Orders(End.DISCARD)
+        else:
+            self._finish(begun, judgement.withheld, Outcome.WITHHELD, "recipient removed")
+            orders = _changes(judgement, begun)
+        self._log_message(judgement, begun, message, orders)
+        return orders
+
+    def _finish(self, begun: Begun | None, verdicts: tuple[Verdict, ...], outcome: Outcome, reply: str) -> None:
+        """What a milter does know: what it withheld or refused. The rest stays unknown until a report tells."""
+        outcomes = [(str(v.recipient.mailbox), outcome) for v in verdicts if v.recorded is not None]
+        if begun is not None and outcomes:
+            self.ledger.finish(begun, outcomes, reply)
+
+    def _log_message(self, judgement: Judgement, begun: Begun | None, message: Collected, orders: Orders) -> None:
+        envelope = message.envelope()
+        reasons = dict.fromkeys(v.reason for v in judgement.verdicts)
+        self.log(
+            "message",
+            id=message.queue_id,
+            **{"from": str(envelope.reverse_path.mailbox or "<>")},
+            to=",".join(str(r.mailbox) for r in envelope.recipients),
+            end=orders.end.value,
+            ledger=begun.message if begun is not None else None,
+            reason=" | ".join(reasons) or None,
+        )
+
+
+def _changes(judgement: Judgement, begun: Begun | None) -> Orders:
+    """Header edits, and recipients whose NOTIFY changes (removed and added again) or who do not get the message."""
+    edits = judgement.deliveries[0].edits
+    if judgement.mint and begun is not None and begun.message_id:
+        edits = with_message_id(edits, begun.message_id)
+    renewed = [v for v in judgement.verdicts if v.action is Action.FORWARD and v.notify_changed]
+    remove = [v.recipient.raw for v in (*judgement.withheld, *renewed)]
+    again = [(v.recipient.raw, parameters_with_notify(v.recipient, v.notify)) for v in renewed]
+    return Orders(End.ACCEPT, tuple(milter_order(edits)), tuple(remove), tuple(again))
