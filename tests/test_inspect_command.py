@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -165,3 +168,9 @@ def test_requests_of_the_corpus_are_those_of_the_manifest(corpus: Path) -> None:
             "chat-disposition-notification-to"
         }
         assert {r["name"].lower() for r in found["requests"]} == expected, name
+
+
+def test_a_terminal_that_cannot_show_japanese_gets_escapes() -> None:
+    command = [sys.executable, "-c", "from kaifu.proxy.cli import main; main()", "inspect", str(fixture("global"))]
+    shown = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONIOENCODING": "latin-1"}, check=True)
+    assert b"final recipient      \\u5c71\\u7530@\\u4f8b\\u3048.example" in shown.stdout
