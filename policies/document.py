@@ -280,7 +280,10 @@ class _Builder:
             return _Refused(self._problem(offset, "a tab cannot indent or separate here; use spaces"))
         quotable = problem.startswith("found character") and self.text[offset : offset + 1] in ("@", "`", "%")
         if quotable:
-            start, begins = offset, self.text[offset]
+            # In an address glob such as *x@y the scanner sees an alias *x and stumbles over the @ behind it.
+            alias = re.search(r"\*[^\s,\[\]{}]*\Z", self.text[max(0, offset - 200) : offset])
+            start = offset - len(alias.group()) if alias else offset
+            begins = self.text[start]
         if quotable or context in (
             "while scanning an alias",
             "while scanning an anchor",

@@ -1,6 +1,6 @@
 """Lint: what is allowed in a policy and almost certainly not meant.
 
-Who calls it: ``kaifu policy check``, the log when a policy is loaded, the screens. It warns of rules that are never
+Who calls it: ``kaifu policy check``, ``kaifu config check``, the screens. It warns of rules that are never
 reached or never hold, names that nothing uses, actions that a rail overrides, and patterns that match nothing. It says
 only what it can prove from the file, so a policy without warnings may still hold surprises. Pure; never raises.
 """
