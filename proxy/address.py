@@ -4,9 +4,9 @@ Called by the session for each MAIL and RCPT (:func:`parse_mail`, :func:`parse_r
 it is told, and by whoever writes an address into a header or a command of ours (:func:`path_octets`, :func:`xtext_encode`).
 
 Read as Postfix reads by default, since what is accepted here still has to please the next hop, which gets the same
-octets: brackets may be missing, white space may stand around the path, local parts need not be dot-strings
-(``abc.@mobile.example``), source routes are dropped, an address without domain (``<Postmaster>``) belongs to the system
-itself. Whether octets above 127 are welcome is the caller's question: ``"SMTPUTF8" in path.parameters``.
+octets: brackets may be missing, white space may stand around the path and the ``@``, local parts need not be dot-strings
+(``abc.@mobile.example``) and may hold another ``@``, source routes are dropped, an address without domain
+(``<Postmaster>``) belongs to the system itself. Whether octets above 127 are welcome is the caller's question: ``"SMTPUTF8" in path.parameters``.
 
 Limits: a path of 1,000 octets, and whatever the caller allows for a command line. Time is linear. Fails only with
 :class:`PathError` or :class:`ParameterError`, whose ``reply`` is what the client should be told.
@@ -40,19 +40,15 @@ _BRACKETED = re.compile(rb'<((?:%b|\\.|[^"\\<>])*+)>' % _QUOTED, re.DOTALL)
 _BARE = re.compile(rb'((?:%b|\\.|[^"\\<> \t])++)' % _QUOTED, re.DOTALL)
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 _HOP = r"@(?:\[[^\[\] ]*+\]|[^ ,:<>@\[\]]++)"
-_MAILBOX = re.compile(
-    rf"(?:{_HOP}(?:,{_HOP})*+:)?+"  # a source route says nothing about who it is
-    r'((?:"(?:[^"\\]++|\\.)*+"|\\.|[^ "\\<>@])++)'
-    r"(?:@(.*+))?+",
-    re.DOTALL,
-)
+_ROUTE = re.compile(rf"{_HOP}(?:,{_HOP})*+:")
+_LOCAL = re.compile(r'(?!@)(?:"(?:[^"\\]++|\\.)*+"|\\.|[^ "\\<>])++', re.DOTALL)
 _LOCAL_PIECE = re.compile(r'"((?:[^"\\]++|\\.)*+)"|\\(.)', re.DOTALL)
 _QUOTED_PAIR = re.compile(r"\\(.)", re.DOTALL)
 _PARAMETER = re.compile(rb"([A-Za-z0-9][A-Za-z0-9-]*+)(?:=([^\x00-\x20\x7f]++))?+")
-_XTEXT = re.compile(rb"(?:[!-*,-<>-~]|\+[0-9A-Fa-f]{2})*+")
+_XTEXT = re.compile(rb"(?:[^+]|\+[0-9A-Fa-f]{2})*+", re.DOTALL)
 _XTEXT_ESCAPE = re.compile(rb"\+([0-9A-Fa-f]{2})")
 _XTEXT_SPECIAL = re.compile(rb"[^!-*,-<>-~]")
-_ORCPT = re.compile(rb"([A-Za-z0-9][A-Za-z0-9.-]*+);(.++)")
+_ORCPT = re.compile(rb"([A-Za-z0-9][A-Za-z0-9.-]*+);(.*+)")
 _UNICODE_ESCAPE = re.compile(r"\\x\{([0-9A-Fa-f]{1,6})\}")
 _NONE = Parameters()
 
@@ -125,7 +121,10 @@ def envid_of(parameters: Parameters) -> str | None:
 
 
 def xtext_decode(octets: bytes) -> bytes:
-    """xtext (RFC 3461 4) to octets; hex digits in lower case are tolerated. Raises :class:`ParameterError`."""
+    """xtext (RFC 3461 4) to octets. Raises :class:`ParameterError` for a ``+`` without two hex digits.
+
+    Digits in lower case are tolerated, and characters that should have been encoded (as Postfix does).
+    """
     if _XTEXT.fullmatch(octets) is None:
         raise ParameterError("Bad xtext encoding")
     return _XTEXT_ESCAPE.sub(lambda found: bytes.fromhex(found[1].decode("ascii")), octets)
@@ -159,19 +158,19 @@ def _mailbox(content: bytes, enhanced: str) -> Mailbox:
     if _CONTROL.search(content):
         raise PathError("Bad address syntax: control character in the path", enhanced)
     try:
-        found = _MAILBOX.fullmatch(content.decode("utf-8"))
+        text = content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise PathError("Bad address syntax: the path is not valid UTF-8", enhanced) from error
-    if found is None:
-        raise PathError("Bad address syntax", enhanced)
-    local, domain = unquote_local_part(found[1]), found[2]
-    if domain is None:
-        if not local:
-            raise PathError("Bad address syntax: empty local part", enhanced)
-        return Mailbox(local, "")
-    if DOMAIN.fullmatch(domain) is None:
+    if (route := _ROUTE.match(text)) is not None:
+        text = text[route.end() :]  # it says nothing about who it is
+    local, at, domain = (part.strip(" ") for part in text.rpartition("@"))
+    if not at or '"' in domain:  # no @ at all, or only within quotes
+        local, domain = text, ""
+    elif DOMAIN.fullmatch(domain) is None:
         raise PathError("Bad address syntax: malformed domain", enhanced)
-    return Mailbox(local, domain)
+    if _LOCAL.fullmatch(local) is None or not (domain or unquote_local_part(local)):
+        raise PathError("Bad address syntax: malformed local part", enhanced)
+    return Mailbox(unquote_local_part(local), domain)
 
 
 def unquote_local_part(text: str) -> str:
@@ -207,7 +206,7 @@ def _parameters(after: bytes, checks: _Checks) -> Parameters:
 
 def _notify(value: bytes | None) -> frozenset[str]:
     """NOTIFY (RFC 3461 4.1): NEVER, or any of SUCCESS, FAILURE, DELAY."""
-    words = [] if value is None else value.decode("latin-1").upper().split(",")
+    words = [] if value is None else value.upper().decode("latin-1").split(",")
     notify = frozenset(words)
     if not words or not notify <= {"SUCCESS", "FAILURE", "DELAY", "NEVER"}:
         raise ParameterError("Bad NOTIFY parameter: NEVER, or any of SUCCESS,FAILURE,DELAY")
@@ -248,8 +247,8 @@ def _size(value: bytes | None) -> None:
 
 
 def _envid(value: bytes | None) -> None:
-    if value is None or len(value) > 100:
-        raise ParameterError("Bad ENVID parameter: at most 100 characters of xtext")
+    if value is None:
+        raise ParameterError("Bad ENVID parameter: xtext")
     xtext_decode(value)
 
 

@@ -131,6 +131,9 @@ def test_octets_of_any_kind_give_an_address_or_a_reply(argument: bytes) -> None:
         (b'<"a".b@example.com>', b'<"a".b@example.com>', Mailbox("a.b", "example.com")),
         (b"<a\\@b@example.com>", b"<a\\@b@example.com>", Mailbox("a@b", "example.com")),
         (b'""@example.com', b'""@example.com', Mailbox("", "example.com")),
+        (b"<a@b@example.com>", b"<a@b@example.com>", Mailbox("a@b", "example.com")),
+        (b'<"a@b">', b'<"a@b">', Mailbox("a@b", "")),
+        (b"<user @ example.com>", b"<user @ example.com>", Mailbox("user", "example.com")),
         (b"<abc..def.@mobile.example>", b"<abc..def.@mobile.example>", Mailbox("abc..def.", "mobile.example")),
         (b"<user@[192.0.2.1]>", b"<user@[192.0.2.1]>", Mailbox("user", "[192.0.2.1]")),
         (b"<user@[IPv6:2001:db8::1]>", b"<user@[IPv6:2001:db8::1]>", Mailbox("user", "[IPv6:2001:db8::1]")),
@@ -167,10 +170,12 @@ def test_the_null_path_is_nobody_and_no_recipient(argument: bytes) -> None:
         b'<"user@example.com>',
         b"<user@example.com>x",
         b"<user@example.com><user@example.com>",
-        b"<a@b@c>",
         b"<user@>",
         b"<@example.com>",
         b"<@a.example:>",
+        b"<@a@b.example>",
+        b"<a\\>",
+        b"<a\\@b.example>",
         b"<user@exa mple.com>",
         b"<us er@example.com>",
         b"<user@example..com>",
@@ -226,6 +231,8 @@ def test_parameters_are_kept_as_received_and_read() -> None:
         (b"ORCPT=RFC822;user@example.com NOTIFY=SUCCESS", frozenset({"SUCCESS"}), "RFC822;user@example.com"),
         (b"ORCPT=utf-8;\\x{5951}\\x{2B}\\x{7D04}@example.jp", None, "utf-8;契+約@example.jp"),
         ("ORCPT=utf-8;契約@例え.jp".encode(), None, "utf-8;契約@例え.jp"),
+        (b"ORCPT=rfc822;", None, "rfc822;"),
+        (b"ORCPT=rfc822;bounce=user@example.com", None, "rfc822;bounce=user@example.com"),
         (b"ORCPT=utf-8;\\x{D800}\\x{110000}@b", None, "utf-8;\ufffd\ufffd@b"),
         (b"ORCPT=x400;/C=JP/;".replace(b"=JP", b"+3DJP"), None, "x400;/C=JP/;"),
     ],
@@ -242,7 +249,7 @@ def test_a_recipient_says_what_reports_it_wants(
     [
         b"SIZE", b"SIZE=", b"SIZE=-1", b"SIZE=1x", b"SIZE=" + b"1" * 21, b"SIZE=1 size=1",
         b"BODY", b"BODY=9BIT", b"RET=BODY", b"RET", b"RET=FULL RET=FULL",
-        b"ENVID", b"ENVID=", b"ENVID=a=b", b"ENVID=+4", b"ENVID=\xe9", b"ENVID=" + b"a" * 101,
+        b"ENVID", b"ENVID=", b"ENVID=+4", b"ENVID=a+2x",
         b"SMTPUTF8=yes", b"=x", b"-X", b"X=a\x01", b"X Y=", b"\xe9", b"<b@c.example>",
     ],
 )  # fmt: skip
@@ -255,8 +262,8 @@ def test_malformed_parameters_of_mail_are_refused(parameters: bytes) -> None:
 @pytest.mark.parametrize(
     "parameters",
     [
-        b"NOTIFY", b"NOTIFY=", b"NOTIFY=SUCCESS,", b"NOTIFY=ALWAYS", b"NOTIFY=NEVER,SUCCESS", b"NOTIFY=NEVER NOTIFY=NEVER",
-        b"ORCPT", b"ORCPT=a@b", b"ORCPT=rfc822;", b"ORCPT=;a", b"ORCPT=rfc822;a+", b"ORCPT=rfc822;a=b", b"ORCPT=rfc822;\xe9",
+        b"NOTIFY", b"NOTIFY=", b"NOTIFY=SUCCESS,", b"NOTIFY=ALWAYS", b"NOTIFY=SUCCE\xdf", b"NOTIFY=NEVER,SUCCESS", b"NOTIFY=NEVER NOTIFY=NEVER",
+        b"ORCPT", b"ORCPT=a@b", b"ORCPT=;a", b"ORCPT=rfc822;a+", b"ORCPT=rfc822;a+2",
     ],
 )  # fmt: skip
 def test_malformed_parameters_of_rcpt_are_refused(parameters: bytes) -> None:

@@ -29,6 +29,7 @@ def q_word(octets: bytes, label: str) -> bytes:
     ("value", "text"),
     [
         pytest.param(b"plain", "plain", id="plain"),
+        pytest.param(b"a\rb\x00c", "a b c", id="plain, with what would end a line"),
         pytest.param(b"=?utf-8?q?caf=C3=A9_au_lait?=", "café au lait", id="Q"),
         pytest.param(b"=?UTF-8?B?5aWR57SE?=", "契約", id="B"),
         pytest.param(
