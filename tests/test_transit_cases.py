@@ -74,9 +74,9 @@ def _octets(text: str) -> bytes:
 
 def _message(case: Case) -> bytes:
     if "file" in case.given:
-        raw = (RECEIPTS / case.given["file"]).read_bytes()
+        raw = (RECEIPTS / str(case.given["file"])).read_bytes()
         return raw.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
-    return _octets(case.given.get("message") or case.common["message"])
+    return _octets(str(case.given.get("message") or case.common["message"]))
 
 
 def _recipient(said: Any) -> Recipient:
@@ -105,7 +105,7 @@ class Ledger:
             self._add(number, message)
 
     def _add(self, number: int, said: Mapping[str, Any]) -> None:
-        recipients = []
+        recipients: list[OriginalRecipient] = []
         for address, asked in said["to"].items():
             request, by, report_by = (*(asked or "kept client").split(), "nobody")[:3]
             id_ = number * 100 + len(recipients)
