@@ -1,1 +1,1 @@
-"""The policy language: facts in, decision out. Pure, but for :mod:`kaifu.policies.load`."""
+"""The policy language: facts in, decision out. Pure, but for loading (``load``, ``document``, ``times``)."""

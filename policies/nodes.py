@@ -16,6 +16,9 @@ from typing import Literal, TypeAlias, TypeVar
 
 _T = TypeVar("_T")
 
+# An escape in double quotes can put these into a key or value; a message shows them without letting a terminal act.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -35,7 +38,7 @@ class Problem:
         kind = "warning: " if self.severity == "warning" else ""
         hint = f' (did you mean "{self.hint}"?)' if self.hint is not None else ""
         place = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
-        return f"{place}: {kind}{self.message}{hint}"
+        return _CONTROL.sub(lambda c: f"\\x{ord(c.group()):02x}", f"{place}: {kind}{self.message}{hint}")
 
 
 class ProblemsError(Exception):

@@ -95,6 +95,8 @@ def _does(key: str, decision: Decision, report: str) -> str:
         return f"keeps the record for {decision.retain_days} days"
     if key == "basis":
         return f'states as its basis "{decision.basis}"'
+    if key == "record" and decision.record is Record.NONE and decision.receipt is not Receipt.DELIVER:
+        return "keeps no more on record than that"
     text = _DOES[key][getattr(decision, key)].format(report=report)
     if key == "request" and decision.request is Request.ADD and decision.notify is not None:
         text += f" to be sent to {decision.notify}"

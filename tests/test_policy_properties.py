@@ -507,6 +507,7 @@ def test_loading_raises_nothing_but_problems_inside_the_file(text: str) -> None:
     problems = problems_of(text)
     for problem in problems:
         assert place_is_in(text, problem.line, problem.column), problem
+        assert not re.search("[\x00-\x1f\x7f-\x9f]", str(problem)), problem
 
 
 @given(st.binary(max_size=200) | TEXTS.map(lambda text: text.encode("utf-16-le", "replace")))
