@@ -101,7 +101,7 @@ def page(
     db: sqlite3.Connection, wanted: Filter, *, after: Place | None = None, limit: int = 100, newest_first: bool = True
 ) -> list[Row]:
     """The next rows of a list, at most ``limit``; all of them when it is negative."""
-    queries = [_Conditions(db, each) for each in _alternatives(wanted)]
+    queries = [_Conditions(db, wanted, role) for role in _roles(wanted)]
     found: dict[int, Row] = {}
     db.execute("BEGIN")
     try:
@@ -130,30 +130,29 @@ def rows(db: sqlite3.Connection, wanted: Filter, *, newest_first: bool = True, a
 
 
 def count(db: sqlite3.Connection, wanted: Filter, *, most: int) -> int:
-    """How many rows there are, counted up to ``most``."""
-    if wanted.person is not None:
-        return min(most, sum(count(db, each, most=most) for each in _alternatives(wanted)))
-    conditions = _Conditions(db, wanted)
-    sql = f"SELECT count(*) FROM (SELECT 1 {_FROM} {conditions.where()} LIMIT ?)"
-    return int(db.execute(sql, (*conditions.values, most)).fetchone()[0])
+    """How many rows there are, counted up to ``most``. Of a person, who is both sender and recipient counts twice."""
+    found = 0
+    for role in _roles(wanted):
+        conditions = _Conditions(db, wanted, role)
+        sql = f"SELECT count(*) FROM (SELECT 1 {_FROM} {conditions.where()} LIMIT ?)"
+        found += int(db.execute(sql, (*conditions.values, most)).fetchone()[0])
+    return min(found, most)
 
 
-def _alternatives(wanted: Filter) -> list[Filter]:
+_RECIPIENT = ("recipients", "r.address_key")
+_SENDER = ("messages", "m.sender_key")
+_Role = tuple[str, str] | None
+
+
+def _roles(wanted: Filter) -> tuple[_Role, ...]:
     """A person is sender or recipient: two questions, each with its own index, and one merged answer."""
-    if wanted.person is None:
-        return [wanted]
-    found = []
-    if wanted.to is None:
-        found.append(replace(wanted, person=None, to=wanted.person))
-    if wanted.sender is None:
-        found.append(replace(wanted, person=None, sender=wanted.person))
-    return found or [replace(wanted, person=None)]
+    return (None,) if wanted.person is None else (_RECIPIENT, _SENDER)
 
 
 class _Conditions:
     """The WHERE of a filter, written so that SQLite takes an index that gives rows in order, where there is one."""
 
-    def __init__(self, db: sqlite3.Connection, wanted: Filter) -> None:
+    def __init__(self, db: sqlite3.Connection, wanted: Filter, role: _Role) -> None:
         self._db = db
         self._conditions: list[str] = []
         self.values: list[Any] = []
@@ -164,10 +163,12 @@ class _Conditions:
         self._one_of("m.kind", wanted.kinds)
         self._one_of("r.outcome", wanted.outcomes)
         self._one_of("r.request", wanted.requests)
+        if role is not None and wanted.person is not None:
+            self._address(*role, wanted.person)
         if wanted.to is not None:
-            self._address("recipients", "r.address_key", wanted.to)
+            self._address(*_RECIPIENT, wanted.to)
         if wanted.sender is not None:
-            self._address("messages", "m.sender_key", wanted.sender)
+            self._address(*_SENDER, wanted.sender)
 
     def add(self, condition: str, *values: Any) -> None:
         self._conditions.append(condition)
@@ -202,7 +203,7 @@ class _Conditions:
     def _address(self, table: str, column: str, wanted: str) -> None:
         ranges = key_ranges(wanted)
         if ranges is None:
-            self.add(f"instr({column.replace('_key', '') if table == 'messages' else 'r.address'}, ?) > 0", wanted)
+            self.add(f"instr({column.removesuffix('_key')}, ?) > 0", wanted)
         elif len(ranges) == 1 and ranges[0][1] is None:
             self.add(f"{column} = ?", ranges[0][0])
         else:

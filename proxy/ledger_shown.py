@@ -13,11 +13,13 @@ from datetime import tzinfo
 from typing import Any, TextIO
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from .display import json_line, visible
+from .ledger import Outcome
 from .ledger_entries import moment_of
 from .ledger_read import Row
 from .ledger_states import State, mark, transport_shown
@@ -102,39 +104,56 @@ def write_json(rows: Iterable[Row], stream: TextIO) -> int:
     return number
 
 
-_REPORTS = {"mdn": "a receipt", "dsn": "a report"}
+_REPORTS = {"mdn": "receipt", "dsn": "report"}
 _STYLES = {"✓✓": "green", "vv": "green", "✗": "red", "x": "red"}
+_WIDE = 110
+_TITLES = ("ID", "Sent", "", "Receipt", "From", "To", "Subject", "Rule")
+_SHARES = (0, 0, 0, 0, 3, 3, 4, 3)
+"""Of the width that is left, how much a column gets; 0: as much as it needs."""
 
 
 def table(rows: Iterable[Row], console: Console, zone: tzinfo, marks: str) -> None:
-    """All rows as a table: mark and words, who to whom, subject, rule. Nothing in it is taken for markup."""
-    shown = Table(box=box.SIMPLE_HEAD if marks == "unicode" else box.ASCII2, pad_edge=False, padding=(0, 1, 0, 0))
-    wide = console.width >= 110
-    shown.add_column("ID", justify="right", no_wrap=True)
-    shown.add_column("Sent", no_wrap=True)
-    shown.add_column("", no_wrap=True)
-    shown.add_column("Receipt", no_wrap=True, min_width=9)
-    for name, ratio in (("From", 3), ("To", 3), ("Subject", 4)):
-        shown.add_column(name, no_wrap=True, overflow="ellipsis", ratio=ratio if console.is_terminal else None)
-    if wide:
-        shown.add_column("Rule", no_wrap=True, overflow="ellipsis", ratio=3 if console.is_terminal else None)
-    for row in rows:
-        sign, words = mark(row.state, row.request, style=marks)
-        cells = [str(row.message), local(row.sent_at, zone)[0 if wide else 5 :], sign, _words(row, words)]
-        cells += [visible(row.sender or ""), visible(row.address or ""), visible(row.subject or "")]
-        if wide:
-            cells.append(visible(row.rule or ""))
-        style = _STYLES.get(sign, "")
-        shown.add_row(*(Text(cell, style if place in (2, 3) else "") for place, cell in enumerate(cells)))
+    """All rows as a table: mark and words, who to whom, subject, rule. Nothing in it is taken for markup.
+
+    On a terminal no line is longer than the terminal is wide, so all rows are read first; else nothing is cut.
+    """
+    wide = console.width >= _WIDE
+    cells = [_cells(row, zone, marks, wide) for row in rows]
+    shown = Table(box=box.SIMPLE_HEAD if marks == "unicode" else None, pad_edge=False, padding=(0, 1, 0, 0))
+    widths = _widths(cells, console.width, wide) if console.is_terminal else [None] * len(_TITLES)
+    for place, title in enumerate(_TITLES[: 8 if wide else 7]):
+        shown.add_column(title, justify="right" if place == 0 else "left", width=widths[place], no_wrap=True)
+    for line in cells:
+        style = _STYLES.get(line[2], "")
+        shown.add_row(*(Text(cell, style if place in (2, 3) else "") for place, cell in enumerate(line)))
     console.print(shown)
 
 
+def _cells(row: Row, zone: tzinfo, marks: str, wide: bool) -> list[str]:
+    sign, words = mark(row.state, row.request, style=marks)
+    sent = local(row.sent_at, zone)
+    cells = [str(row.message), sent if wide else sent[5:], sign, _words(row, words)]
+    cells += [visible(text or "") for text in (row.sender, row.address, row.subject)]
+    return [*cells, visible(row.rule or "")] if wide else cells
+
+
 def _words(row: Row, words: str) -> str:
-    """The words beside the mark, and what must not be overlooked: withheld, not taken by the next hop, attested."""
+    """The words beside the mark. An outcome that must not be overlooked stands in their place, or with them."""
     if row.state == State.NOT_ASKED and row.kind in _REPORTS:
         words = _REPORTS[row.kind]
-    if row.outcome in ("withheld", "deferred", "refused"):
-        words = f"{words}, {row.outcome}"
-    if row.attested:
-        words += " (noted)"
-    return words
+    if row.outcome in (Outcome.WITHHELD, Outcome.DEFERRED, Outcome.REFUSED):
+        unanswered = row.state in (State.NOT_ASKED, State.WAITING, State.FAILED)
+        words = row.outcome if unanswered else f"{words}, {row.outcome}"
+    return f"{words} (noted)" if row.attested else words
+
+
+def _widths(cells: list[list[str]], width: int, wide: bool) -> list[int | None]:
+    """Columns that a terminal has room for: the short ones in full, the long ones share the rest."""
+    shares = _SHARES[: 8 if wide else 7]
+    found: list[int | None] = [
+        None if share else max([cell_len(title), *(cell_len(line[place]) for line in cells)])
+        for place, (share, title) in enumerate(zip(shares, _TITLES, strict=False))
+    ]
+    left = width - sum(fixed or 0 for fixed in found) - 2 * len(shares)
+    total = sum(shares)
+    return [max(6, left * share // total) if share else fixed for share, fixed in zip(shares, found, strict=True)]
