@@ -8,6 +8,7 @@ a failure report comes back.
 
 from __future__ import annotations
 
+import json
 import re
 import smtplib
 import subprocess
@@ -32,6 +33,9 @@ rules:
   - name: contracts to partners ask
     when: {direction: outbound, to: "@partner.example", subject: /contract|契約/i}
     then: {request: add, delivery_report: add}
+  - name: the secret service answers nobody
+    when: {kind: mdn, from: secret@example.co.jp}
+    then: {receipt: reject}
 """
 
 
@@ -100,18 +104,21 @@ class Site:
         self.world.stop()
         self.nowhere.stop()
 
-    def receipts(self, to: str) -> dict[str, Any]:
+    def receipt(self, to: str) -> dict[str, Any]:
         """The one row of ``kaifu receipts list`` about a recipient."""
+        rows = self.receipts(to)
+        assert len(rows) == 1, rows
+        return rows[0]
+
+    def receipts(self, to: str) -> list[dict[str, Any]]:
+        """All rows of ``kaifu receipts list`` about a recipient."""
         config = self.folder / "kaifu0" / "kaifu.yaml"
         done = subprocess.run(
             [KAIFU, "receipts", "list", "--json", "--to", to, "--config", config],
             capture_output=True, text=True, timeout=DEADLINE, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
-        rows = [row for line in done.stdout.splitlines() if (row := yaml.safe_load(line))["to"] == to]
-        assert len(rows) == 1, rows
-        found: dict[str, Any] = rows[0]
-        return found
+        return [row for line in done.stdout.splitlines() if (row := json.loads(line))["to"] == to]
 
 
 @contextmanager

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import smtplib
 import sqlite3
+import subprocess
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
-from tests.postfix_harness import Postfix, missing
+from tests.postfix_harness import Postfix, missing, program
 from tests.postfix_site import SETUPS, Site, letter, receipt, running, send
-from tests.session_next_hop import poll
+from tests.session_next_hop import DEADLINE, poll
 
 WHY_NOT = missing("postfix", "postqueue")
 pytestmark = pytest.mark.skipif(WHY_NOT is not None, reason=str(WHY_NOT))
@@ -63,7 +65,7 @@ def test_a_request_from_outside_does_not_reach_the_employee(site: Site) -> None:
     [mail] = site.office.wait_for_mail(to)
     assert fields(mail, "Disposition-Notification-To") == fields(mail, "Return-Receipt-To") == []
     assert fields(mail, "X-Other") == [b"kept"]
-    assert site.receipts(to)["request"] == "stripped"
+    assert site.receipt(to)["request"] == "stripped"
 
 
 def test_a_success_report_that_only_the_policy_asked_for_becomes_evidence_and_is_withheld(site: Site) -> None:
@@ -71,7 +73,7 @@ def test_a_success_report_that_only_the_policy_asked_for_becomes_evidence_and_is
     send(site.office.port, letter(sender, to, "The contract"), sender, to)
     site.world.wait_for_mail(to)
     wait_until_answered(site, sender)
-    row = site.receipts(to)
+    row = site.receipt(to)
     assert (row["state"], row["transport"]) == ("delivered", "delivered")
     assert site.office.mailbox(sender) == []
 
@@ -81,7 +83,7 @@ def test_a_success_report_that_the_client_asked_for_is_delivered(site: Site) -> 
     send(site.office.port, letter(sender, to, "The contract"), sender, to, rcpt=["NOTIFY=SUCCESS,FAILURE"])
     [report] = site.office.wait_for_mail(sender)
     assert b"Action: delivered" in report
-    assert site.receipts(to)["state"] == "delivered"
+    assert site.receipt(to)["state"] == "delivered"
 
 
 def test_a_read_receipt_that_only_the_policy_asked_for_becomes_evidence_and_is_withheld(site: Site) -> None:
@@ -90,7 +92,7 @@ def test_a_read_receipt_that_only_the_policy_asked_for_becomes_evidence_and_is_w
     [mail] = site.world.wait_for_mail(to)
     send(site.world.port, receipt(to, sender, message_id(mail)), "", sender)
     wait_until_answered(site, sender)
-    assert site.receipts(to)["state"] == "displayed"
+    assert site.receipt(to)["state"] == "displayed"
     assert site.office.mailbox(sender) == []
 
 
@@ -101,7 +103,7 @@ def test_a_read_receipt_that_the_client_asked_for_arrives(site: Site) -> None:
     send(site.world.port, receipt(to, sender, message_id(mail)), "", sender)
     [answer] = site.office.wait_for_mail(sender)
     assert b"Disposition: manual-action/MDN-sent-manually; displayed" in answer
-    assert site.receipts(to)["state"] == "displayed"
+    assert site.receipt(to)["state"] == "displayed"
 
 
 def test_a_failure_report_reaches_its_reader_and_is_recorded(site: Site) -> None:
@@ -110,7 +112,7 @@ def test_a_failure_report_reaches_its_reader_and_is_recorded(site: Site) -> None
     send(site.office.port, asking, sender, to)
     [report] = site.office.wait_for_mail(sender)
     assert b"Action: failed" in report
-    assert site.receipts(to)["state"] == "failed"
+    assert site.receipt(to)["state"] == "failed"
 
 
 def test_every_octet_of_a_body_arrives(site: Site) -> None:
@@ -136,7 +138,7 @@ def test_addresses_in_utf8_go_through_and_match_the_policy(site: Site) -> None:
     [mail] = site.world.wait_for_mail(to)
     assert fields(mail, "Disposition-Notification-To") == [f"<{sender}>".encode()]
     assert body(mail) == "拝啓\n".encode()
-    row = site.receipts(to)
+    row = site.receipt(to)
     assert (row["from"], row["subject"], row["asked_by"]) == (sender, "契約書をお送りします", "policy")
 
 
@@ -150,7 +152,7 @@ def test_mail_waits_in_the_queue_while_kaifu_is_down_and_arrives_once(site: Site
     holder.flush()
     [mail] = arrived_once(site, to, holder)
     assert fields(mail, "Disposition-Notification-To") == []
-    poll(lambda: site.receipts(to)["outcome"] == "accepted", "the outcome to be recorded")
+    poll(lambda: site.receipt(to)["outcome"] == "accepted", "the outcome to be recorded")
 
 
 def test_mail_waits_in_the_queue_while_the_ledger_cannot_be_written_and_arrives_once(site: Site) -> None:
@@ -165,13 +167,41 @@ def test_mail_waits_in_the_queue_while_the_ledger_cannot_be_written_and_arrives_
     locked.close()
     holder.flush()
     assert len(arrived_once(site, to, holder)) == 1
-    poll(lambda: site.receipts(to)["outcome"] == "accepted", "the outcome to be recorded")
+    poll(lambda: site.receipt(to)["outcome"] == "accepted", "the outcome to be recorded")
 
 
-def wait_until_answered(site: Site, to: str) -> None:
-    """Wait until the mail for somebody in the office has been taken by kaifu: its sender heard 250."""
+def test_a_burst_goes_through_whole_and_every_report_comes_home(site: Site) -> None:
+    sender, to, count = "burst@example.co.jp", "burst@partner.example", 150
+    subprocess.run(
+        [program("smtp-source"), "-s", "20", "-m", str(count), "-l", "5000", "-S", "contract", "-f", sender, "-t", to,
+         f"127.0.0.1:{site.office.port}"],
+        check=True, timeout=DEADLINE,
+    )  # fmt: skip
+    mails = site.world.wait_for_mail(to, count)
+    assert [len(fields(mail, "Disposition-Notification-To")) for mail in mails] == [1] * count
+    wait_until_answered(site, sender, count)
+    assert Counter(row["state"] for row in site.receipts(to)) == {"delivered": count}
+    assert site.office.mailbox(sender) == []
+
+
+def test_before_the_queue_the_client_hears_what_kaifu_says() -> None:
+    with running("smtpd_proxy_filter") as site:
+        secret, to = "secret@example.co.jp", "curious@partner.example"
+        with pytest.raises(smtplib.SMTPResponseException) as refused:
+            send(site.office.port, receipt(secret, to, "original@partner.example"), secret, to)
+        assert refused.value.smtp_code == 550
+        assert b"by policy" in refused.value.smtp_error
+        site.stop_relays()
+        with pytest.raises(smtplib.SMTPResponseException) as put_off:
+            send(site.office.port, letter(secret, to, "Hello"), secret, to)
+        assert put_off.value.smtp_code == 451
+        assert site.office.queue() == site.world.queue() == []
+
+
+def wait_until_answered(site: Site, to: str, count: int = 1) -> None:
+    """Wait until so much mail for somebody in the office has been taken by kaifu: its sender heard 250."""
     client = site.office if site.office.parameters.get("content_filter") else site.world
-    client.wait_for_log(rf"to=<{re.escape(to)}>.* status=sent")
+    client.wait_for_logs(rf"to=<{re.escape(to)}>.* status=sent", count=count)
 
 
 def wait_until_deferred(site: Site, to: str, after: tuple[int, int]) -> Postfix:

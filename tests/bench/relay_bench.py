@@ -289,7 +289,7 @@ def profile(options: argparse.Namespace) -> None:
         output = folder / "profile"
         spy = shutil.which("py-spy", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
         under: list[str | Path] = (
-            [spy, "record", "-f", "raw", "-r", "500", "-o", output, "--"] if spy and not options.cprofile
+            [spy, "record", "--threads", "-f", "raw", "-r", "500", "-o", output, "--"] if spy and not options.cprofile
             else [sys.executable, "-m", "cProfile", "-o", output]
         )  # fmt: skip
         with kaifu(folder, sink_port, policy, 1, under) as one:
