@@ -21,11 +21,11 @@ ERASED = "(erased)"
 _KINDS = {"mdn": "receipt", "dsn": "delivery report", "reply": "reply", "auto-reply": "automatic reply"}
 _VERDICTS = {
     "matched": "",
-    "unknown-message": "cites no message of ours",
-    "wrong-recipient": "from nobody who was asked",
-    "not-asked": "was not asked for",
-    "suspected": "only looks like a receipt",
-    "unreadable": "cannot be read",
+    "unknown-message": "does not count: cites no message of ours",
+    "wrong-recipient": "does not count: not from a recipient",
+    "not-asked": "does not count: nobody asked for it",
+    "suspected": "does not count: only looks like a receipt",
+    "unreadable": "does not count: cannot be read",
 }
 
 
