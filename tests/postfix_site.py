@@ -12,7 +12,7 @@ import json
 import re
 import smtplib
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from email.message import EmailMessage
 from pathlib import Path
@@ -160,10 +160,11 @@ def send(
     octets = message if isinstance(message, bytes) else re.sub(rb"\r?\n", b"\r\n", message.as_bytes())
     with smtplib.SMTP("127.0.0.1", port, "client.example", DEADLINE, (source, 0)) as client:
         client.ehlo_or_helo_if_needed()
-        steps = [client.mail(sender, list(mail))]
-        steps += [client.rcpt(address, list(rcpt)) for address in ([to] if isinstance(to, str) else to)]
-        steps.append(client.data(octets))
-        for code, text in steps:
+        steps: list[Callable[[], tuple[int, bytes]]] = [lambda: client.mail(sender, list(mail))]
+        for address in [to] if isinstance(to, str) else to:
+            steps.append(lambda address=address: client.rcpt(address, list(rcpt)))  # type: ignore[misc]
+        for step in (*steps, lambda: client.data(octets)):
+            code, text = step()
             if not 200 <= code < 300:
                 raise smtplib.SMTPResponseException(code, text)
 
