@@ -12,7 +12,7 @@ import json
 import re
 import smtplib
 import subprocess
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from email.message import EmailMessage
 from pathlib import Path
@@ -160,13 +160,16 @@ def send(
     octets = message if isinstance(message, bytes) else re.sub(rb"\r?\n", b"\r\n", message.as_bytes())
     with smtplib.SMTP("127.0.0.1", port, "client.example", DEADLINE, (source, 0)) as client:
         client.ehlo_or_helo_if_needed()
-        steps: list[Callable[[], tuple[int, bytes]]] = [lambda: client.mail(sender, list(mail))]
+        good(*client.mail(sender, list(mail)))
         for address in [to] if isinstance(to, str) else to:
-            steps.append(lambda address=address: client.rcpt(address, list(rcpt)))  # type: ignore[misc]
-        for step in (*steps, lambda: client.data(octets)):
-            code, text = step()
-            if not 200 <= code < 300:
-                raise smtplib.SMTPResponseException(code, text)
+            good(*client.rcpt(address, list(rcpt)))
+        good(*client.data(octets))
+
+
+def good(code: int, text: bytes) -> None:
+    """Raise unless a reply is good."""
+    if not 200 <= code < 300:
+        raise smtplib.SMTPResponseException(code, text)
 
 
 def receipt(reader: str, requester: str, original: str) -> bytes:

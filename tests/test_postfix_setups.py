@@ -195,7 +195,7 @@ def test_before_the_queue_the_client_hears_what_kaifu_says() -> None:
         with pytest.raises(smtplib.SMTPResponseException) as put_off:
             send(site.office.port, letter(secret, to, "Hello"), secret, to)
         assert put_off.value.smtp_code == 451
-        assert site.office.queue() == site.world.queue() == []
+        assert to not in str([*site.office.queue(), *site.world.queue()])
 
 
 def wait_until_answered(site: Site, to: str, count: int = 1) -> None:
