@@ -21,7 +21,7 @@ from kaifu.policies.rules import Policy
 
 from .ledger_open import ledger_path
 from .nexthop import Contexts
-from .settings import Listener, RelaySettings, Settings, config_path, read_settings
+from .settings import Listener, MilterSettings, RelaySettings, Settings, config_path, read_settings
 
 
 @click.group()
@@ -78,6 +78,10 @@ def _surroundings(settings: Settings) -> Iterator[str]:
         yield f"ledger: there is no directory {ledger.parent}"
     elif ledger.exists() and ledger.stat().st_uid != ledger.parent.stat().st_uid:
         yield f"ledger: {ledger} has another owner than its directory, so the service could not write it"
+    if settings.milter is not None and settings.milter.listen.startswith("unix:"):
+        directory = Path(settings.milter.listen.removeprefix("unix:")).parent
+        if not directory.is_dir():
+            yield f"milter.listen: there is no directory {directory}"
     if settings.relay is None:
         return
     temporary = settings.relay.temporary_directory
@@ -118,10 +122,12 @@ def _in_words(settings: Settings, policy: Policy) -> Iterator[str]:
     }[settings.on_ledger_failure]
     yield f"Ledger: {ledger_path(settings.ledger)}; {failure}"
     yield f"Time zone: {settings.zone.key}"
-    if settings.relay is None:
-        yield "Relay: not configured"
-    else:
+    if settings.relay is not None:
         yield from _relay_in_words(settings.relay)
+    if settings.milter is not None:
+        yield from _milter_in_words(settings.milter)
+    if settings.relay is None and settings.milter is None:
+        yield "Neither relay nor milter is configured."
 
 
 def _relay_in_words(relay: RelaySettings) -> Iterator[str]:
@@ -146,6 +152,16 @@ def _relay_in_words(relay: RelaySettings) -> Iterator[str]:
         f"  at most {limits.connections} connections, {limits.connections_per_client} from one client,"
         f" {_count(limits.recipients, 'recipient')} a message, {limits.temporary_disk >> 20} MiB of temporary files"
     )
+
+
+def _milter_in_words(milter: MilterSettings) -> Iterator[str]:
+    yield f"Milter: listens on {milter.listen}"
+    if milter.listen.startswith("unix:"):
+        group = f"group {milter.socket_group}" if milter.socket_group else "our own group"
+        yield f"  for whom mode {milter.socket_mode:04o} and {group} let in"
+    if milter.outside:
+        yield "  facing outside: a sender of ours is a stranger here"
+    yield "  when recipients of a message differ, the strictest header edit counts for all"
 
 
 def _listener(listener: Listener) -> str:

@@ -26,6 +26,7 @@ DOORS = {
     "sqlite3": ["proxy.ledger_*", "proxy.migrations", "proxy.cli_ledger", "proxy.cli_receipts", "proxy.explain"],
     "sqlite_utils": ["proxy.migrations"],
     "aiosmtpd": ["proxy.cli_demo"],
+    "milter": ["proxy.milter"],
     "uvloop": ["proxy.cli_run"],
     "click": ["proxy.cli", "proxy.cli_*", "proxy.ledger_cli"],
     "rich": ["proxy.cli_*", "proxy.ledger_cli", "proxy.ledger_shown"],

@@ -69,11 +69,34 @@ def test_checking_leaves_no_trace(directory: Path) -> None:
     assert sorted(directory.iterdir()) == before
 
 
-def test_without_a_relay_section_there_is_less_to_say(directory: Path) -> None:
+def test_settings_for_nobody_are_valid_and_say_so(directory: Path) -> None:
     (directory / "kaifu.yaml").write_text(SETTINGS.split("relay:")[0])
     result = check(directory)
     assert result.exit_code == 0
-    assert result.stdout.endswith("Time zone: Asia/Tokyo\nRelay: not configured\n")
+    assert result.stdout.endswith("Time zone: Asia/Tokyo\nNeither relay nor milter is configured.\n")
+
+
+def test_a_milter_is_told_in_words(directory: Path) -> None:
+    socket = directory / "milter.sock"
+    (directory / "kaifu.yaml").write_text(
+        SETTINGS.split("relay:")[0] + f"milter: {{listen: 'unix:{socket}', socket_group: postfix, outside: true}}\n"
+    )
+    result = check(directory)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.endswith(
+        f"""Milter: listens on unix:{socket}
+  for whom mode 0660 and group postfix let in
+  facing outside: a sender of ours is a stranger here
+  when recipients of a message differ, the strictest header edit counts for all
+"""
+    )
+
+
+def test_the_directory_of_the_milters_socket_must_be_there(directory: Path) -> None:
+    add(directory, "milter: {listen: 'unix:/nowhere/milter.sock'}\n")
+    result = check(directory)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == f"{directory}/kaifu.yaml: milter.listen: there is no directory /nowhere\n"
 
 
 def test_bad_settings_are_refused_with_their_places(directory: Path) -> None:
