@@ -49,14 +49,12 @@ class Authentication:
             raise ReplyError(replies.NO_NEXT_HOP, "the next hop ended the session during AUTH", close=True)
 
     async def _connection(self) -> NextHop:
-        """A connection of this session's own, protected like the client's."""
+        """A connection of this session's own; the pool offers AUTH only where the octets are protected."""
         session = self._session
         if session.private is None:
             connection = await session.relay.pool.acquire()
             connection.private = True
             session.private = connection
-        if session.private.tls is None and not session.relay.pool.on_loopback:
-            raise ReplyError(replies.AUTH_NEEDS_TLS)
         return session.private
 
     async def _exchange(self, connection: NextHop, line: bytes) -> Answer:

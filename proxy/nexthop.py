@@ -69,6 +69,10 @@ class Capabilities:
     def __contains__(self, keyword: str) -> bool:
         return keyword in self.keywords
 
+    def without(self, keyword: str) -> Capabilities:
+        """The same without one keyword."""
+        return Capabilities({name: value for name, value in self.keywords.items() if name != keyword})
+
     def words(self, keyword: str) -> list[str]:
         """The parameters of a keyword in upper case; empty when it is not offered."""
         return self.keywords.get(keyword, b"").decode("ascii", "replace").upper().split()
@@ -146,11 +150,16 @@ class NextHop(Wire):
             return False
         return self.clean
 
+    def _protected(self) -> bool:
+        """True when nobody on the way can read: TLS, or both ends on this machine."""
+        return self.tls is not None or is_loopback(self.transport.get_extra_info("peername")[0])
+
     async def hello(self, hostname: str) -> None:
         """EHLO, else HELO."""
         answer = await self.command(b"EHLO " + hostname.encode("ascii", "replace"))
         if answer.ok:
-            self.capabilities = Capabilities.parse(answer)
+            offered = Capabilities.parse(answer)
+            self.capabilities = offered if self._protected() else offered.without("AUTH")
             return
         if answer.code == 421 or not (await self.command(b"HELO " + hostname.encode("ascii", "replace"))).ok:
             raise self.failed(replies.NO_NEXT_HOP, f"greeting refused: {answer.text}")
@@ -171,11 +180,6 @@ class Pool:
     @property
     def name(self) -> str:
         return f"[{self._host}]:{self._port}" if ":" in self._host else f"{self._host}:{self._port}"
-
-    @property
-    def on_loopback(self) -> bool:
-        """True when the next hop is on this machine, so that clear text does not leave it."""
-        return is_loopback(self._host)
 
     async def capabilities(self) -> Capabilities:
         """What the next hop offers, from a live connection. Raises :class:`NextHopError`."""

@@ -118,8 +118,10 @@ class Session:
     async def _next_command(self) -> None:
         if self.relay.stopping:
             raise Woken
+        seconds = self.relay.relay_settings.timeouts.command
         try:
-            line = await self.wire.line(COMMAND_LIMIT, self.relay.relay_settings.timeouts.command)
+            await self.wire.drain(seconds)  # who does not read its replies gets no further
+            line = await self.wire.line(COMMAND_LIMIT, seconds)
             await self._dispatch(line)
         except LineTooLong:
             self._complain(ReplyError(replies.COMMAND_TOO_LONG))
