@@ -70,8 +70,7 @@ class Derived:
         self._recipients: list[tuple[Any, ...]] = []
         self._attempts: list[tuple[int, bytes]] = []
         self._outcomes: list[tuple[str, int]] = []
-        self.answered: set[int] = set()
-        """Messages that are answered, and whose attempts are still to be closed by :meth:`flush`."""
+        self._answered: list[int] = []
         self._apply = {
             "message": self._message,
             "attempt": self._attempt,
@@ -104,9 +103,9 @@ class Derived:
         if self._outcomes:
             self._write_outcomes()
             self._outcomes.clear()
-        if self.answered:
-            db.executemany("DELETE FROM attempts WHERE message = ?", [(message,) for message in self.answered])
-            self.answered.clear()
+        if self._answered:
+            db.executemany("DELETE FROM attempts WHERE message = ?", [(message,) for message in self._answered])
+            self._answered.clear()
 
     def _write_outcomes(self) -> None:
         """An outcome that neither is nor follows a refusal changes one column and no state: all with one statement."""
@@ -123,7 +122,7 @@ class Derived:
         self._recipients.clear()
         self._attempts.clear()
         self._outcomes.clear()
-        self.answered.clear()
+        self._answered.clear()
 
     def _message(self, entry: Entry) -> None:
         body, cells = entry.body, entry.cells
@@ -211,7 +210,7 @@ class Derived:
             else:
                 self._outcomes += [(outcome, recipient) for recipient in recipients]
         if "answered" in entry.body and entry.message is not None:
-            self.answered.add(entry.message)
+            self._answered.append(entry.message)
 
     def _set_outcome(self, outcome: str, recipient: int) -> None:
         row = self._db.execute(

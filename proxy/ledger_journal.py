@@ -42,6 +42,9 @@ OPEN_VALUES = frozenset(
 """Values of evidence that an entry says openly. Anything else is text that a stranger chose: it goes into a cell."""
 OTHER = "other"
 
+_KEYS_AT_ONCE = 20
+_LOOK_UP = f"SELECT key, message FROM attempts WHERE key IN ({','.join('?' * _KEYS_AT_ONCE)})"
+
 
 def now() -> int:
     """UTC microseconds since 1970."""
@@ -101,14 +104,22 @@ class Journal:
         self._derived = Derived(db)
         self._entries: list[tuple[int, int | None, str]] = []
         self._cells: list[Cell] = []
-        self._keys: set[bytes] = set()
+        self._attempts: dict[bytes, int | None] = {}
+        self._answered: set[int] = set()
+        self._salts, self._salts_used = b"", 0
         self._entry = 0
         self._message = 0
         self._recipient = 0
 
-    def start(self) -> None:
-        """Open a write transaction, waiting for other writers as long as the connection's busy timeout."""
+    def start(self, keys: Sequence[bytes] = ()) -> None:
+        """Open a write transaction, waiting for other writers as long as the connection's busy timeout.
+
+        ``keys``: attempts that will be begun, so that all of them can be looked up at once.
+        """
+        self._attempts.clear()
+        self._answered.clear()
         self._db.execute("BEGIN IMMEDIATE")
+        self._look_up(keys)
         row = self._db.execute("SELECT entry, message, recipient FROM head").fetchone()
         self._entry, self._message, self._recipient = row
 
@@ -121,7 +132,6 @@ class Journal:
             self._db.executemany("INSERT INTO cells VALUES (?,?,?,?)", self._cells)
             self._cells.clear()
         self._derived.flush()
-        self._keys.clear()
 
     def commit(self) -> None:
         """Write everything; on return it is on disk."""
@@ -135,7 +145,6 @@ class Journal:
         """Undo everything since :meth:`start`. Raises nothing: there may be no transaction any more."""
         self._entries.clear()
         self._cells.clear()
-        self._keys.clear()
         self._derived.forget()
         if self._db.in_transaction:
             try:
@@ -146,12 +155,20 @@ class Journal:
     def _write(self, kind: str, at: int, message: int | None, body: dict[str, Any], cells: dict[str, Any]) -> int:
         number = self._entry + 1
         entry = Entry(number, kind, at, message, body, cells)
-        text, rows = seal(entry, os.urandom(SALT_LENGTH * len(cells)))
+        text, rows = seal(entry, self._random(SALT_LENGTH * len(cells)))
         self._derived.apply(entry)
         self._entry = number
         self._entries.append((number, entry.message, text))
         self._cells += rows
         return number
+
+    def _random(self, octets: int) -> bytes:
+        """Random octets, of which the system is asked for many at a time."""
+        start = self._salts_used
+        if start + octets > len(self._salts):
+            self._salts, start = os.urandom(max(octets, 4096)), 0
+        self._salts_used = start + octets
+        return self._salts[start : start + octets]
 
     # What a host tells.
 
@@ -166,12 +183,21 @@ class Journal:
         return begun
 
     def _unanswered(self, key: bytes) -> int | None:
+        """The message that an attempt with this key continues."""
         if not key:
             return None
-        if key in self._keys:
-            self.flush()
-        row = self._db.execute("SELECT message FROM attempts WHERE key = ?", (key,)).fetchone()
-        return None if row is None or row[0] in self._derived.answered else int(row[0])
+        if key not in self._attempts:
+            self._look_up([key])
+        found = self._attempts[key]
+        return None if found in self._answered else found
+
+    def _look_up(self, keys: Sequence[bytes]) -> None:
+        for start in range(0, len(keys), _KEYS_AT_ONCE):
+            some = list(keys[start : start + _KEYS_AT_ONCE])
+            # Always the same statement, so that it is compiled once: the last key fills the places left over.
+            some += some[-1:] * (_KEYS_AT_ONCE - len(some))
+            self._attempts.update(dict.fromkeys(some))
+            self._attempts.update(self._db.execute(_LOOK_UP, some).fetchall())
 
     def _ids(self, record: Record) -> dict[str, Any]:
         ids: dict[str, Any] = {"queue_id": record.queue_id}
@@ -191,7 +217,6 @@ class Journal:
             ids["envid"] = record.envid
         if record.attempt_key:
             ids["attempt"] = record.attempt_key.hex()
-            self._keys.add(record.attempt_key)
         cells: dict[str, Any] = {"ids": ids}
         if record.sender:
             cells["sender"] = record.sender
@@ -204,6 +229,7 @@ class Journal:
             cells[f"to.{self._recipient}"] = _personal(recipient)
             told.append((self._recipient, recipient.address))
         self._message += 1
+        self._attempts[record.attempt_key] = self._message
         self._write("message", microseconds(record.at), self._message, body, cells)
         begun = _Begun(self._message, message_id)
         object.__setattr__(begun, "to", tuple(told))
@@ -308,6 +334,7 @@ class Journal:
         body: dict[str, Any] = {"outcomes": grouped}
         if done and client_answered:
             body["answered"] = True
+            self._answered.add(message)
         self._write("outcome", at, message, body, {"reply": reply})
 
     def _match(self, message: int, outcomes: Sequence[tuple[str, Outcome]]) -> tuple[dict[str, list[int]], bool]:

@@ -27,7 +27,7 @@ from .ledger import Begun, Known, LedgerError, Outcome, Query, Record, Served
 from .ledger_file import Store, explain
 from .ledger_journal import Journal, now
 from .ledger_look import look
-from .ledger_writer import Job, Loop, Waiting, Writer
+from .ledger_writer import Job, Loop, Waiting, Work, Writer
 
 _NOTHING_KNOWN = Known()
 
@@ -127,12 +127,12 @@ class SqliteLedger:
         if self._closed:
             raise LedgerError(f"the ledger {self.path} is closed")
 
-    def _put(self, work: Any, *, keep: bool = False) -> asyncio.Future[Any]:
+    def _put(self, work: Work, *, keep: bool = False, key: bytes = b"") -> asyncio.Future[Any]:
         self._check_open()
         writer = self._writing()
         assert self._loop is not None
         future = self._loop.create_future()
-        writer.put(Job(work, future, keep=keep))
+        writer.put(Job(work, future, keep=keep, key=key))
         return future
 
     async def look(self, query: Query) -> Known:
@@ -149,7 +149,7 @@ class SqliteLedger:
 
     async def begin(self, record: Record) -> Begun:
         """Make a record durable."""
-        begun = await self._put(lambda journal: journal.begin(record))
+        begun = await self._put(lambda journal: journal.begin(record), key=record.attempt_key)
         assert isinstance(begun, Begun)
         return begun
 

@@ -53,12 +53,13 @@ class Loop(Protocol):
 class Job:
     """One request: what to do with the journal, and the future that waits for it.
 
-    ``keep``: nobody will repeat it, so it is kept when it cannot be written now.
+    ``keep``: nobody will repeat it, so it is kept when it cannot be written now. ``key``: the attempt that it begins.
     """
 
-    __slots__ = ("error", "future", "keep", "result", "work")
+    __slots__ = ("error", "future", "keep", "key", "result", "work")
 
-    def __init__(self, work: Work, future: Waiting | None, *, keep: bool = False) -> None:
+    def __init__(self, work: Work, future: Waiting | None, *, keep: bool = False, key: bytes = b"") -> None:
+        self.key = key
         self.work = work
         self.future = future
         self.keep = keep
@@ -174,7 +175,7 @@ class Writer:
         store, journal = self._open()
         store.guard()
         try:
-            journal.start()
+            journal.start([job.key for job in jobs if job.key])
             for job in jobs:
                 _do(journal, job)
             if counts:

@@ -139,6 +139,16 @@ def test_a_retry_of_what_was_not_answered_with_250_continues_its_row(
     ]
 
 
+def test_who_has_the_message_although_the_client_was_told_to_try_again_keeps_one_row(kept: Kept) -> None:
+    async def work(ledger: Ledger) -> Begun:
+        first = await ledger.begin(record(to(), key=b"1"))
+        await ledger.finish(first, [(YAMADA, ACCEPTED)], "451 later for somebody unrecorded", answered=False)
+        return await ledger.begin(record(to(request=RequestState.STRIPPED), key=b"1"))
+
+    assert kept.use(work).repeated
+    assert [(row.outcome, row.request) for row in kept.rows()] == [("accepted", "added")]
+
+
 def test_the_same_message_sent_again_after_250_is_another_message(kept: Kept) -> None:
     async def work(ledger: Ledger) -> tuple[Begun, Begun]:
         first = await ledger.begin(record(to(), key=b"1"))
