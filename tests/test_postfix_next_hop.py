@@ -230,20 +230,39 @@ def assert_put_off(relay: Relay, postfix: Postfix) -> None:
     assert postfix.logged("client=") == []
 
 
-# Postfix as the client that authenticates
+# AUTH
+
+
+SUBMISSION = """
+mynetworks = 192.0.2.1
+smtpd_sasl_auth_enable = yes
+smtpd_sasl_type = dovecot
+smtpd_sasl_path = {socket}
+smtpd_relay_restrictions = permit_sasl_authenticated, reject
+"""
+
+
+def test_what_one_client_may_after_logging_in_no_other_may(tmp_path: Path) -> None:
+    user, to = "sato@example.co.jp", "login.first@partner.example"
+    with system_folder() as folder:
+        dovecot = Dovecot(folder)
+        main = SUBMISSION.format(socket=dovecot.socket)
+        with dovecot, next_hop(main=main) as postfix, relay_to(postfix.port, tmp_path) as relay:
+            with smtplib.SMTP("127.0.0.1", relay.port, timeout=DEADLINE) as client:
+                client.login(user, Dovecot.PASSWORDS[user])
+                client.send_message(letter(user, to, "contract"))
+                for _ in range(2):
+                    with pytest.raises(smtplib.SMTPResponseException, match=r"554.*5\.7\.1.*Access denied"):
+                        send(relay.port, letter(user, to, "contract"), user, to)
+                client.send_message(letter(user, to, "contract again"))
+            postfix.wait_for_mail(to, 2)
+            assert len(postfix.logged("sasl_username=")) == len(postfix.logged(": client=")) == 2
 
 
 def test_a_postfix_that_must_log_in_at_its_relayhost_does_so_through_kaifu(tmp_path: Path) -> None:
     user = "sato@example.co.jp"
     with system_folder() as folder:
         dovecot = Dovecot(folder)
-        provider = f"""
-mynetworks = 192.0.2.1
-smtpd_sasl_auth_enable = yes
-smtpd_sasl_type = dovecot
-smtpd_sasl_path = {dovecot.socket}
-smtpd_relay_restrictions = permit_sasl_authenticated, reject
-"""
         port = free_port()
         office = f"""
 relayhost = [127.0.0.1]:{port}
@@ -253,7 +272,9 @@ smtp_sasl_password_maps = inline:{{ {{ [127.0.0.1]:{port} = {user}:{Dovecot.PASS
 """
         with (
             dovecot,
-            Postfix(folder, "smtp.provider.example", ("partner.example",), provider) as behind,
+            Postfix(
+                folder, "smtp.provider.example", ("partner.example",), SUBMISSION.format(socket=dovecot.socket)
+            ) as behind,
             Postfix(folder, "mail.example.co.jp", ("example.co.jp",), office) as client,
             relay_to(behind.port, tmp_path, listen=f"127.0.0.1:{port}", clients=["192.0.2.0/24"]),
         ):
