@@ -59,7 +59,7 @@ def mailboxes(value: bytes | str) -> tuple[Mailbox, ...]:
     if isinstance(value, bytes):
         text = unfold(value[:LENGTH_LIMIT]).decode("utf-8", "surrogateescape")
     else:
-        text = value[:LENGTH_LIMIT].strip()
+        text = value[:LENGTH_LIMIT].strip(" \t\r\n")
     simple = _SIMPLE.fullmatch(text)
     if simple is not None and len(text) <= PATH_LIMIT:
         return (Mailbox(simple[2], simple[3]),)

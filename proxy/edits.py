@@ -6,8 +6,7 @@ in :func:`milter_order`, with values as :func:`fold` gives them.
 
 What no edit names keeps its octets. The only octets that are added besides are line ends without which the
 result would not read as meant: one after a last line that was cut off, if something is to follow it; and an empty
-line where a block has no field at all and goes straight into text, which a field put before it would otherwise
-swallow, or be taken for.
+line where a block without any field begins with white space, which would continue a field put before it.
 
 An edit that cannot be written is an error of ours, so it is one to construct it: ``ValueError`` for a name that is no
 field name, or a value with CR, LF, NUL or a lone surrogate. :func:`splice` raises ``ValueError`` for edits that
