@@ -7,6 +7,7 @@ For each message it prints what happened and why, then the receipts as an audito
 from __future__ import annotations
 
 import re
+import shutil
 import smtplib
 import socket
 import subprocess
@@ -177,8 +178,16 @@ def demo(keep: str | None) -> None:
     console.print(
         "\n–  not asked   ✓  asked   ✓✓  displayed or replied   ✗  failed, denied or deleted unread\n"
         "\n[bold]Look further[/bold]\n"
-        f"  kaifu receipts show 2 --config {config}\n"
-        f"  kaifu receipts list --json --config {config}\n"
-        f"  kaifu policy check {directory}/policy.yaml\n"
-        "  kaifu inspect FILE.eml\n"
+        f"  {_command()} receipts show 2 --config {config}\n"
+        f"  {_command()} receipts list --json --config {config}\n"
+        f"  {_command()} policy check {directory}/policy.yaml\n"
+        f"  {_command()} inspect FILE.eml\n"
     )
+
+
+def _command() -> str:
+    """How the person at this terminal can call kaifu."""
+    if shutil.which("kaifu"):
+        return "kaifu"
+    here = Path(sys.executable).with_name("kaifu")
+    return str(here.relative_to(Path.cwd())) if here.is_relative_to(Path.cwd()) else str(here)
