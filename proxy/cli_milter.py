@@ -42,7 +42,9 @@ def milter(config: str | None) -> None:
     except (CannotStart, LedgerError) as error:
         click.echo(str(error), err=True)
         sys.exit(2)
-    sys.exit(status)
+    # libmilter's threads are still there, and would crash an interpreter that is being taken down.
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def run(settings: Settings, milter_settings: MilterSettings) -> int:

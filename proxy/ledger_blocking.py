@@ -6,9 +6,9 @@ an fsync all the same. Fails with :class:`LedgerError` like :class:`kaifu.proxy.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, cast
 
@@ -30,6 +30,40 @@ class _AtOnce:
         work(*arguments)
 
 
+class _Answer:
+    """Where one thread waits for one result of another; what the standard library has for this costs ten times as much."""
+
+    __slots__ = ("_error", "_lock", "_result")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+        self._result: Any = None
+        self._error: BaseException | None = None
+
+    def done(self) -> bool:
+        return not self._lock.locked()
+
+    def set_result(self, result: Any, /) -> None:
+        self._result = result
+        self._lock.release()
+
+    def set_exception(self, exception: BaseException, /) -> None:
+        self._error = exception
+        self._lock.release()
+
+    def exception(self) -> BaseException | None:
+        return self._error
+
+    def wait(self, seconds: float) -> Any:
+        """The result. Raises what the other thread ran into, or TimeoutError; called once."""
+        if not self._lock.acquire(timeout=seconds):
+            raise TimeoutError
+        if self._error is not None:
+            raise self._error
+        return self._result
+
+
 class BlockingLedger:
     """``path``: absolute, of a file that is there and migrated. Safe to call from any thread."""
 
@@ -43,9 +77,9 @@ class BlockingLedger:
         """Answer a query from what is committed."""
         if not query:
             return Known()
-        future: Future[Known] = Future()
-        self._reader.put(query, cast(Any, future))
-        return cast(Known, self._wait(future))
+        answer = _Answer()
+        self._reader.put(query, answer)
+        return cast(Known, self._wait(answer))
 
     def begin(self, record: Record) -> Begun:
         """Make a record durable."""
@@ -71,12 +105,12 @@ class BlockingLedger:
         self._reader.stop()
 
     def _write(self, work: Callable[[Journal], object]) -> object:
-        future: Future[object] = Future()
-        self._writer.put(Job(work, cast(Any, future)))
-        return self._wait(future)
+        answer = _Answer()
+        self._writer.put(Job(work, answer))
+        return self._wait(answer)
 
-    def _wait(self, future: Future[Any]) -> Any:
+    def _wait(self, answer: _Answer) -> Any:
         try:
-            return future.result(WAIT_SECONDS)
+            return answer.wait(WAIT_SECONDS)
         except TimeoutError:
             raise LedgerError(f"the ledger {self.path} does not answer; is its disk stuck?") from None

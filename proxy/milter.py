@@ -2,11 +2,13 @@
 
 ``kaifu milter`` calls :func:`serve`. For each message the callbacks collect (:class:`~kaifu.proxy.milterhost.Collected`) until
 the end of message, where :meth:`MilterHost.decide` gives the orders and :func:`_carry_out` passes them on. Only the callbacks
-that are needed are negotiated, without replies where the MTA allows it, and the body is skipped unless the message is a
-possible report: a callback costs more than what it does.
+that are needed are negotiated, without replies where the MTA allows it, and a long body is skipped unless the message is
+a possible report: a callback costs more than what it does.
 
-libmilter runs callbacks in threads of its own, and treats SIGHUP like SIGTERM. So it runs beside the main thread, which
-alone takes signals: SIGTERM and SIGINT stop it in order, SIGHUP looks at the policy file at once.
+libmilter runs callbacks in threads of its own, those of one connection one after another. It treats SIGHUP like SIGTERM,
+so it runs beside the main thread, which alone takes signals: SIGTERM and SIGINT stop it in order, SIGHUP looks at the
+policy file at once. When libmilter is told to stop it frees connections that its threads still use; so it never is: once
+nothing is being decided any more, the process ends with all its threads, and the MTA sees closed connections.
 
 How it fails: every error of ours is a tempfail. What pymilter itself cannot pass to us (a header name that is not UTF-8) is left
 out of what is judged, because the alternative is mail that is deferred for ever; no receipt request has such a name.
@@ -14,17 +16,23 @@ out of what is judged, because the alternative is mail that is deferred for ever
 
 from __future__ import annotations
 
+import ctypes
 import grp
 import os
 import signal
+import socket
+import stat
+import sys
 import threading
 import time
 from collections.abc import Callable
-from types import FrameType
+from pathlib import Path
+from types import FrameType, TracebackType
 from typing import Any
 
 import milter as libmilter
 
+from . import replies
 from .edits import Delete, Insert
 from .milterhost import MAX_HEADER, Collected, End, MilterHost, Orders
 from .servicemanager import notify, watchdog_seconds
@@ -38,6 +46,7 @@ ACTIONS = (
     | libmilter.DELRCPT
     | libmilter.SETSYMLIST
 )
+NOTIFY_ACTIONS = libmilter.DELRCPT | libmilter.ADDRCPT_PAR
 PROTOCOL = (
     libmilter.P_NOCONNECT
     | libmilter.P_NOHELO
@@ -50,7 +59,14 @@ PROTOCOL = (
     | libmilter.P_SKIP
 )
 MACROS = {libmilter.M_ENVFROM: "i", libmilter.M_ENVRCPT: "i", libmilter.M_EOM: "i"}
+FULL_CHUNK = 65535
+"""Octets of a piece of body that is not the last: MTAs send full ones until the rest is shorter."""
+
+LARGEST_PACKET = 2 * MAX_HEADER
+"""libmilter drops the connection over a longer packet. Its own limit of 64 KiB is less than a header field may have."""
+
 DRAIN_SECONDS = 30.0
+QUIET_SECONDS = 60.0
 ENDS = {
     End.ACCEPT: libmilter.CONTINUE,
     End.DISCARD: libmilter.DISCARD,
@@ -66,15 +82,15 @@ class CannotListen(Exception):
 class Conversation:
     """One connection of the MTA: what was negotiated, and the message under way."""
 
-    __slots__ = ("after_header", "after_mail", "after_rcpt", "host", "message", "skip")
+    __slots__ = ("actions", "after_header", "after_mail", "after_rcpt", "message", "skip")
 
-    def __init__(self, host: MilterHost, protocol: int) -> None:
-        self.host = host
+    def __init__(self, actions: int, protocol: int) -> None:
         self.message: Collected | None = None
+        self.actions = actions
         self.after_mail = _no_reply(protocol, libmilter.P_NR_MAIL)
         self.after_rcpt = _no_reply(protocol, libmilter.P_NR_RCPT)
         self.after_header = _no_reply(protocol, libmilter.P_NR_HDR)
-        self.skip = libmilter.SKIP if protocol & libmilter.P_SKIP else libmilter.CONTINUE
+        self.skip = int(libmilter.SKIP if protocol & libmilter.P_SKIP else libmilter.CONTINUE)
 
 
 def _no_reply(protocol: int, flag: int) -> int:
@@ -82,12 +98,15 @@ def _no_reply(protocol: int, flag: int) -> int:
 
 
 class Callbacks:
-    """The functions that libmilter calls, for one host."""
+    """The functions that libmilter calls, for one host. None of them lets an exception through."""
 
     def __init__(self, host: MilterHost) -> None:
         self._host = host
-        self._lock = threading.Lock()
+        self._idle = threading.Condition()
         self._deciding = 0
+        self._stopping = False
+        self._unread = 0
+        self._told_unread = -QUIET_SECONDS
 
     def register(self) -> None:
         """Hand the callbacks to libmilter."""
@@ -101,87 +120,100 @@ class Callbacks:
         libmilter.set_abort_callback(self.on_abort)
         libmilter.set_close_callback(self.on_close)
         libmilter.register("kaifu", negotiate=self.on_negotiate)
+        sys.excepthook = self.on_unread
 
     def on_negotiate(self, context: Any, options: list[int]) -> int:
         """Say which callbacks and actions are needed (options: actions, protocol steps, two unused)."""
         try:
-            protocol = options[1] & PROTOCOL
+            actions, protocol = options[0] & ACTIONS, options[1] & PROTOCOL
             if options[0] & libmilter.SETSYMLIST:
                 for stage, macros in MACROS.items():
                     context.setsymlist(stage, macros)
-            options[:] = [options[0] & ACTIONS, protocol, 0, 0]
-            context.setpriv(Conversation(self._host, protocol))
-        except Exception as error:  # noqa: BLE001 - nothing may reach the exception policy
+            context.setpriv(Conversation(actions, protocol))
+            options[:] = [actions, protocol, 0, 0]
+        except Exception as error:  # noqa: BLE001 - without an answer of ours the MTA must not go on
             self._host.unforeseen(error)
-            return int(libmilter.ALL_OPTS)
+            return int(libmilter.REJECT)
         return int(libmilter.CONTINUE)
-
-    def _conversation(self, context: Any) -> Conversation:
-        """The connection's state; an MTA that does not negotiate has none before its first command."""
-        conversation = context.getpriv()
-        if not isinstance(conversation, Conversation):
-            conversation = Conversation(self._host, 0)
-            context.setpriv(conversation)
-        return conversation
 
     def on_mail(self, context: Any, *words: bytes) -> int:
         """MAIL FROM: a message begins."""
-        conversation = self._conversation(context)
+        conversation = context.getpriv()
+        if conversation is None:  # an MTA that does not negotiate
+            conversation = Conversation(ACTIONS, 0)
+            context.setpriv(conversation)
         conversation.message = Collected(self._host.policy.current, words)
-        return conversation.after_mail
+        return int(conversation.after_mail)
 
     def on_rcpt(self, context: Any, *words: bytes) -> int:
         """RCPT TO: one more recipient that the MTA has accepted."""
-        conversation = self._conversation(context)
-        if conversation.message is not None:
-            conversation.message.rcpt.append(words)
-        return conversation.after_rcpt
+        conversation = context.getpriv()
+        if conversation is None or conversation.message is None:
+            return int(libmilter.TEMPFAIL)
+        conversation.message.add_recipient(words)
+        return int(conversation.after_rcpt)
 
     def on_header(self, context: Any, name: str, value: bytes) -> int:
-        """One header field. Past the limit nothing is kept: the message will be refused."""
-        conversation: Conversation = context.getpriv()
-        message = conversation.message
-        if message is not None:
-            message.header_size += len(name) + len(value) + 4
-            if message.header_size <= MAX_HEADER:
-                message.headers.append((name.encode("utf-8", "surrogateescape"), value))
-        return conversation.after_header
+        """One header field."""
+        conversation = context.getpriv()
+        if conversation is None or conversation.message is None:
+            return int(libmilter.TEMPFAIL)
+        conversation.message.add_header(name, value)
+        return int(conversation.after_header)
 
     def on_body(self, context: Any, chunk: bytes) -> int:
-        """A piece of the body; skips the rest as soon as it is not needed."""
-        conversation: Conversation = context.getpriv()
-        message = conversation.message
+        """A piece of the body; skips the rest as soon as it is not needed.
+
+        The last piece may come with the end of message (Postfix does that), and libmilter leaves :meth:`on_end` out when
+        that piece is answered with a skip. So only a full piece is, which is never the last.
+        """
+        conversation = context.getpriv()
+        if conversation is None or conversation.message is None:
+            return int(libmilter.TEMPFAIL)
+        message: Collected = conversation.message
         try:
-            wanted = message is not None and self._host.take_body(message, chunk)
+            wanted = self._host.take_body(message, chunk)
         except Exception as error:  # noqa: BLE001 - on_end tells the MTA
             self._host.unforeseen(error)
+            message.broken = "internal error"
             wanted = False
-            if message is not None:
-                message.broken = "internal error"
-        return int(libmilter.CONTINUE if wanted else conversation.skip)
+        return int(conversation.skip if not wanted and len(chunk) >= FULL_CHUNK else libmilter.CONTINUE)
 
     def on_end(self, context: Any) -> int:
         """End of message: decide, record, and tell the MTA what to change."""
-        conversation: Conversation = context.getpriv()
-        message, conversation.message = conversation.message, None
-        with self._lock:
+        with self._idle:
             self._deciding += 1
+        message = None
         try:
-            if message is None:
-                raise RuntimeError("end of a message that never began")
+            conversation = context.getpriv()
+            message, conversation.message = conversation.message, None
             message.queue_id = context.getsymval("i")
-            return _carry_out(context, self._host.decide(message))
-        except Exception as error:  # noqa: BLE001 - half-made edits must not become a delivered message
+            return self._end(context, conversation.actions, message)
+        except BaseException as error:  # noqa: BLE001 - half-made edits must not become a delivered message
             self._host.unforeseen(error, message.queue_id if message is not None else None)
             return int(libmilter.TEMPFAIL)
         finally:
-            with self._lock:
+            with self._idle:
                 self._deciding -= 1
+                if self._stopping:
+                    self._idle.notify_all()
+
+    def _end(self, context: Any, actions: int, message: Collected) -> int:
+        if self._stopping:
+            orders = self._host.refuse(message, replies.STOPPING, "kaifu is stopping")
+        else:
+            message.can_notify = actions & NOTIFY_ACTIONS == NOTIFY_ACTIONS
+            orders = self._host.decide(message)
+            if _needed(orders) & ~actions:
+                orders = self._host.refuse(
+                    message, replies.OURS_FAILED, "the MTA does not let a milter make this change"
+                )
+        return _carry_out(context, orders)
 
     def on_abort(self, context: Any) -> int:
         """The message is given up; the connection may go on."""
         conversation = context.getpriv()
-        if isinstance(conversation, Conversation):
+        if conversation is not None:
             conversation.message = None
         return int(libmilter.CONTINUE)
 
@@ -190,11 +222,34 @@ class Callbacks:
         context.setpriv(None)
         return int(libmilter.CONTINUE)
 
-    def wait_until_idle(self, seconds: float) -> None:
-        """Wait for messages that are being decided."""
-        deadline = time.monotonic() + seconds
-        while self._deciding and time.monotonic() < deadline:
-            time.sleep(0.01)
+    def on_unread(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        """What pymilter could not pass on: a header name that is not UTF-8. Told once a minute: it may be a flood."""
+        if not isinstance(error, UnicodeDecodeError):
+            self._host.unforeseen(error)
+            return
+        self._unread += 1
+        now = time.monotonic()
+        if now - self._told_unread >= QUIET_SECONDS:
+            self._told_unread, number, self._unread = now, self._unread, 0
+            self._host.log("header-not-read", cause="a header name that is not UTF-8; it stays as it is", number=number)
+
+    def stop(self, seconds: float) -> None:
+        """Decide nothing more, and wait for what is being decided."""
+        with self._idle:
+            self._stopping = True
+            self._idle.wait_for(lambda: self._deciding == 0, seconds)
+
+
+def _needed(orders: Orders) -> int:
+    """The actions that the MTA must allow for these orders."""
+    needed = 0
+    for edit in orders.edits:
+        needed |= libmilter.ADDHDRS if isinstance(edit, Insert) else libmilter.CHGHDRS
+    if orders.remove:
+        needed |= libmilter.DELRCPT
+    if orders.again:
+        needed |= libmilter.ADDRCPT_PAR
+    return needed
 
 
 def _carry_out(context: Any, orders: Orders) -> int:
@@ -215,10 +270,13 @@ def _carry_out(context: Any, orders: Orders) -> int:
 
 
 def serve(host: MilterHost, settings: MilterSettings, ready: Callable[[], None]) -> int:
-    """Run until SIGTERM or SIGINT; gives the exit status. Called in the main thread. Raises :class:`CannotListen`."""
+    """Run until SIGTERM or SIGINT; gives the exit status. Called in the main thread. Raises :class:`CannotListen`.
+
+    libmilter's threads still run when it returns: the process must end without finalising the interpreter.
+    """
     callbacks = Callbacks(host)
     callbacks.register()
-    _listen(settings)
+    made = _listen(settings)
     stop = threading.Event()
 
     def on_stop(number: int, frame: FrameType | None) -> None:
@@ -238,13 +296,10 @@ def serve(host: MilterHost, settings: MilterSettings, ready: Callable[[], None])
         host.policy.poll()
         if period is not None:
             notify("WATCHDOG=1")
-    if not stop.is_set():
-        return 1
     notify("STOPPING=1")
-    libmilter.stop()
-    callbacks.wait_until_idle(DRAIN_SECONDS)
-    thread.join(10.0)
-    return 0
+    _remove(settings, made)
+    callbacks.stop(DRAIN_SECONDS)
+    return 0 if stop.is_set() else 1
 
 
 def _run(host: MilterHost) -> None:
@@ -254,23 +309,83 @@ def _run(host: MilterHost) -> None:
         host.log("milter-failed", error=str(error))
 
 
-def _listen(settings: MilterSettings) -> None:
-    """Make the socket, for the group that may use it."""
+def _listen(settings: MilterSettings) -> os.stat_result | None:
+    """Make the socket, for the group that may use it; what it looks like on disk, None when it has no file."""
+    path = _path(settings)
+    if path is not None:
+        _check_place(settings.listen, path)
+    ctypes.CDLL(libmilter.__file__).smfi_setmaxdatasize(ctypes.c_size_t(LARGEST_PACKET))
     libmilter.setconn(settings.listen)
     libmilter.setbacklog(1024)
-    path = settings.listen.removeprefix("unix:") if settings.listen.startswith("unix:") else None
     before = os.umask(0o777 & ~settings.socket_mode)
     try:
         libmilter.opensocket(True)
-        if path is not None:
-            if settings.socket_group is not None:
-                os.chown(path, -1, grp.getgrnam(settings.socket_group).gr_gid)
-            os.chmod(path, settings.socket_mode)
-    except KeyError:
-        raise CannotListen(f"milter.socket_group: there is no group {settings.socket_group!r} here") from None
-    except (libmilter.error, OSError) as error:
+    except libmilter.error:
         raise CannotListen(
-            f"milter.listen {settings.listen}: {error}; does the directory exist, and may this user write there?"
+            f"milter.listen {settings.listen}: the socket cannot be made; is the address one of this machine's, and free?"
         ) from None
     finally:
         os.umask(before)
+    if path is None:
+        return None
+    made = path.lstat()
+    try:
+        _give(path, settings)
+    except CannotListen:
+        _remove(settings, made)
+        raise
+    return made
+
+
+def _path(settings: MilterSettings) -> Path | None:
+    """Where the socket is in the file system; None for one that is not."""
+    return Path(settings.listen.removeprefix("unix:")) if settings.listen.startswith("unix:") else None
+
+
+def _check_place(listen: str, path: Path) -> None:
+    """Refuse a place where no socket can be, or where another process has one that it serves."""
+    if not path.parent.is_dir():
+        raise CannotListen(f"milter.listen {listen}: there is no directory {path.parent}; make it first")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise CannotListen(f"milter.listen {listen}: this user may not make files in {path.parent}")
+    try:
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise CannotListen(f"milter.listen {listen}: there is a file of that name which is no socket")
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(5)
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return  # left behind by a process that is gone
+    raise CannotListen(f"milter.listen {listen}: another process serves this socket; stop it first")
+
+
+def _give(path: Path, settings: MilterSettings) -> None:
+    """Let the group in that the settings name."""
+    group = settings.socket_group
+    try:
+        if group is not None:
+            os.chown(path, -1, grp.getgrnam(group).gr_gid)
+        path.chmod(settings.socket_mode)
+    except KeyError:
+        raise CannotListen(f"milter.socket_group: there is no group {group!r} here") from None
+    except OSError as error:
+        raise CannotListen(
+            f"milter.socket_group: the socket cannot be given to {group!r} ({error.strerror}); "
+            "the user who runs kaifu must be a member of that group"
+        ) from None
+
+
+def _remove(settings: MilterSettings, made: os.stat_result | None) -> None:
+    """Take the socket's file away, unless it is somebody else's by now: the next connection is another process's."""
+    path = _path(settings)
+    if path is None or made is None:
+        return
+    try:
+        there = path.lstat()
+        if (there.st_dev, there.st_ino) == (made.st_dev, made.st_ino):
+            path.unlink()
+    except OSError:
+        return

@@ -8,10 +8,12 @@ wins (strip before keep before add), and it never learns how the delivery ended.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import Enum
+from hashlib import sha256
 
 from kaifu.policies.rules import Policy
 
@@ -30,8 +32,15 @@ from .settings import MilterSettings, Settings
 from .transit import judge, query, with_message_id, without_additions
 
 MAX_HEADER = 1 << 20
+MAX_RECIPIENTS = 50_000
 MAX_REPORT = 1 << 20
 """Octets of a possible report that are read before it is judged."""
+
+_NAME = re.compile("[!-9;-~]+")
+_LINE_END = re.compile(rb"\r*\n(?=([ \t])?)")
+
+
+_NOTHING_KNOWN = Known()
 
 
 class End(Enum):
@@ -55,20 +64,21 @@ class Reading(Enum):
 class Collected:
     """One message as the MTA tells it. ``mail`` and each of ``rcpt``: the path, then the ESMTP parameters.
 
-    ``policy``: the one that was in force when the message began. ``headers``: name and value as libmilter gives them.
-    ``reading``: unknown (None) until the header is complete. ``queue_id``: the MTA's. ``broken``: why the message cannot be
-    judged.
+    ``policy``: the one that was in force when the message began. ``lines``: the header fields, each without its last line
+    end. ``reading``: unknown (None) until the header is complete. ``queue_id``: the MTA's. ``can_notify``: the MTA lets us
+    change NOTIFY. ``broken``: why the message cannot be judged.
     """
 
     policy: Policy
     mail: tuple[bytes, ...] = ()
     rcpt: list[tuple[bytes, ...]] = field(default_factory=list)
-    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
+    lines: list[bytes] = field(default_factory=list)
     header_size: int = 0
     body: bytearray = field(default_factory=bytearray)
     body_size: int = 0
     reading: Reading | None = None
     queue_id: str | None = None
+    can_notify: bool = True
     broken: str | None = None
     _envelope: Envelope | None = None
     _block: HeaderBlock | None = None
@@ -82,15 +92,34 @@ class Collected:
             self._envelope = Envelope(path, recipients, smtputf8=utf8, envid=envid_of(path.parameters))
         return self._envelope
 
+    def add_recipient(self, words: tuple[bytes, ...]) -> None:
+        """One recipient. Past the limit none is kept: the message will be refused."""
+        if len(self.rcpt) <= MAX_RECIPIENTS:
+            self.rcpt.append(words)
+
+    def add_header(self, name: str, value: bytes) -> None:
+        """One header field. Past the limit nothing is kept: the message will be refused.
+
+        libmilter hides line ends and the space after the colon, which decide nothing. Whatever an MTA sends, one field stays
+        one: the occurrences that edits name are counted over those that the MTA has. What has no field name at all is
+        left out, as it is no receipt request.
+        """
+        self.header_size += len(name) + len(value) + 4
+        if self.header_size <= MAX_HEADER and _NAME.fullmatch(name) is not None:
+            if b"\n" in value:
+                value = _LINE_END.sub(_continued, value)
+            self.lines.append(b"%b: %b" % (name.encode("ascii"), value))
+
     def block(self) -> HeaderBlock:
-        """The header block as octets: libmilter hides line ends and the space after the colon, which decide nothing."""
+        """The header block as octets."""
         if self._block is None:
-            lines = [
-                name + b": " + (value.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n") if b"\n" in value else value)
-                for name, value in self.headers
-            ]
-            self._block = HeaderBlock.parse(b"\r\n".join([*lines, b"", b""]))
+            self._block = HeaderBlock.parse(b"\r\n".join([*self.lines, b"", b""]))
         return self._block
+
+
+def _continued(match: re.Match[bytes]) -> bytes:
+    """A line end within a field; what follows is still the field's."""
+    return b"\r\n" if match[1] else b"\r\n "
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,18 +179,25 @@ class MilterHost:
         """Judge a complete message and record it. Never raises: what fails is a tempfail, and logged."""
         try:
             if message.header_size > MAX_HEADER:
-                return Orders(End.REJECT, reply=replies.HEADER_TOO_LARGE)
+                return self.refuse(message, replies.HEADER_TOO_LARGE, "the header is too large")
+            if len(message.rcpt) > MAX_RECIPIENTS:
+                return self.refuse(message, replies.TOO_MANY_RECIPIENTS, "too many recipients")
             if message.broken is not None:
-                return self._refuse(message, replies.OURS_FAILED, message.broken)
+                return self.refuse(message, replies.OURS_FAILED, message.broken)
             return self._decide(message)
         except LedgerError as error:
             self.ledger_failed(error)
-            return self._refuse(message, replies.LEDGER_FAILED, "the ledger cannot be used")
+            return self.refuse(message, replies.LEDGER_FAILED, "the ledger cannot be used")
         except AddressError as error:
-            return self._refuse(message, replies.OURS_FAILED, f"an address cannot be read: {error}")
+            return self.refuse(message, replies.OURS_FAILED, f"an address cannot be read: {error}")
         except Exception as error:  # noqa: BLE001 - a bug of ours must defer the message, not pass or bounce it
             self.unforeseen(error, message.queue_id)
-            return self._refuse(message, replies.OURS_FAILED, "internal error")
+            return self.refuse(message, replies.OURS_FAILED, "internal error")
+
+    def refuse(self, message: Collected, reply: Reply, cause: str) -> Orders:
+        """The orders that send a message back, for good or for now as the reply says; and a line in the log."""
+        self.log("message", id=message.queue_id, reply=str(reply), cause=cause)
+        return Orders(End.REJECT if reply.code >= 500 else End.TEMPFAIL, reply=reply)
 
     def ledger_failed(self, error: LedgerError) -> None:
         """Log why the ledger cannot be used: once, until the reason changes or it works again."""
@@ -177,10 +213,6 @@ class MilterHost:
         at = f"{place.tb_frame.f_code.co_filename}:{place.tb_lineno}" if place is not None else None
         self.log("internal-error", error=f"{type(error).__name__}: {error}", at=at, id=queue_id)
 
-    def _refuse(self, message: Collected, reply: Reply, cause: str) -> Orders:
-        self.log("message", id=message.queue_id, reply=str(reply), cause=cause)
-        return Orders(End.TEMPFAIL, reply=reply)
-
     def _decide(self, message: Collected) -> Orders:
         policy = message.policy
         envelope, block = message.envelope(), message.block()
@@ -194,13 +226,14 @@ class MilterHost:
             request_headers=policy.request_headers,
             outside=self._milter.outside,
         )
-        asked = replace(query(policy, seen), retry_key=None)
-        works, known = True, Known()
-        try:
-            known = self.ledger.look(asked) if asked else known
-        except LedgerError as error:
-            works = False
-            self.ledger_failed(error)
+        asked = query(policy, seen)
+        works, known = True, _NOTHING_KNOWN
+        if asked.message_ids or asked.envids or asked.consent_of:
+            try:
+                known = self.ledger.look(replace(asked, retry_key=None))
+            except LedgerError as error:
+                works = False
+                self.ledger_failed(error)
         judgement = judge(
             policy,
             seen,
@@ -208,7 +241,7 @@ class MilterHost:
             now=datetime.now(self._settings.zone),
             queue_id=message.queue_id or "",
             hostname=self._milter.hostname,
-            dsn=True,
+            dsn=message.can_notify,
             size=len(block.raw) + message.body_size,
             one_header=True,
         )
@@ -233,7 +266,7 @@ class MilterHost:
         if record is None:
             return judgement, None
         try:
-            begun = self.ledger.begin(replace(record, mta_queue_id=queue_id))
+            begun = self.ledger.begin(_attempt(record, queue_id))
         except LedgerError as error:
             self.ledger_failed(error)
             return self._without_ledger(judgement, seen), None
@@ -276,6 +309,19 @@ class MilterHost:
             ledger=begun.message if begun is not None else None,
             reason=" | ".join(reasons) or None,
         )
+
+
+def _attempt(record: Record, queue_id: str | None) -> Record:
+    """The record as the ledger gets it.
+
+    Whether the client heard 250 a milter never learns, so no attempt of its is ever answered, and the same header block
+    from the same sender to the same people continues the same record. Without a Message-ID of its own that must not be:
+    two messages of one script would get one id, and the second would vanish as a duplicate at its reader's.
+    """
+    key = record.attempt_key
+    if record.mint_host is not None:
+        key = sha256(b"%b %b %b" % (key, str(queue_id).encode(), record.at.isoformat().encode())).digest()
+    return replace(record, mta_queue_id=queue_id, attempt_key=key)
 
 
 def _changes(judgement: Judgement, begun: Begun | None) -> Orders:
