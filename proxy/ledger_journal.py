@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from kaifu.policies.facts import AskedBy, Consent
+from kaifu.policies.facts import Consent
 
 from .ledger import (
     Begun,
@@ -25,22 +25,15 @@ from .ledger import (
     LedgerError,
     Outcome,
     Record,
-    RecordedRecipient,
     Served,
     Verdict,
 )
+from .ledger_bodies import body_of, decided, ids_of, open_value, personal, report_of
 from .ledger_derive import Derived, number_of, report_key
 from .ledger_entries import SALT_LENGTH, Cell, Entry, at_text, clean, microseconds, seal
 from .ledger_states import answered, outcome_after
 
 SERVED_SECONDS = 7 * 86400
-
-OPEN_VALUES = frozenset(
-    "displayed deleted denied failed dispatched processed delayed relayed expanded delivered"
-    " reply auto-reply unreadable".split()
-)
-"""Values of evidence that an entry says openly. Anything else is text that a stranger chose: it goes into a cell."""
-OTHER = "other"
 
 _KEYS_AT_ONCE = 20
 _LOOK_UP = f"SELECT key, message FROM attempts WHERE key IN ({','.join('?' * _KEYS_AT_ONCE)})"
@@ -59,41 +52,6 @@ class _Begun(Begun):
 
     __slots__ = ("to",)
     to: tuple[tuple[int, str], ...]
-
-
-def _decided(recipient: RecordedRecipient, number: int) -> dict[str, Any]:
-    """What an entry says openly of one recipient."""
-    body: dict[str, Any] = {
-        "id": number,
-        "direction": recipient.direction._value_,
-        "request": recipient.request._value_,
-        "asked_by": recipient.asked_by._value_,
-    }
-    if recipient.report_asked_by is not AskedBy.NOBODY:
-        body["report_asked_by"] = recipient.report_asked_by._value_
-    if recipient.rule is not None:
-        body["rule"] = recipient.rule
-    if recipient.withheld:
-        body["withheld"] = True
-    if recipient.would is not None:
-        body["observed"] = True
-    if recipient.retain_days is not None:
-        body["retain_days"] = recipient.retain_days
-    if recipient.basis is not None:
-        body["basis"] = recipient.basis
-    return body
-
-
-def _personal(recipient: RecordedRecipient) -> dict[str, Any]:
-    """What an entry keeps of one recipient in a cell."""
-    cell: dict[str, Any] = {"address": recipient.address, "reason": recipient.reason}
-    if recipient.would is not None:
-        cell["would"] = recipient.would
-    if recipient.edits:
-        cell["edits"] = list(recipient.edits)
-    if recipient.not_possible:
-        cell["not_possible"] = list(recipient.not_possible)
-    return cell
 
 
 class Journal:
@@ -199,18 +157,12 @@ class Journal:
             self._attempts.update(dict.fromkeys(some))
             self._attempts.update(self._db.execute(_LOOK_UP, some).fetchall())
 
-    def _ids(self, record: Record) -> dict[str, Any]:
-        ids: dict[str, Any] = {"queue_id": record.queue_id}
-        if record.mta_queue_id is not None:
-            ids["mta_queue_id"] = record.mta_queue_id
-        return ids
-
     def _first_attempt(self, record: Record) -> Begun:
-        message_id, body = record.message_id, self._body(record)
+        message_id, body = record.message_id, body_of(record)
         if message_id is None and record.mint_host is not None:
             message_id = f"{os.urandom(16).hex()}@{record.mint_host}"
             body["minted"] = True
-        ids = self._ids(record)
+        ids = ids_of(record)
         if message_id is not None:
             ids["message_id"] = message_id
         if record.envid is not None:
@@ -225,8 +177,8 @@ class Journal:
         to, told = body["to"], []
         for recipient in record.recipients:
             self._recipient += 1
-            to.append(_decided(recipient, self._recipient))
-            cells[f"to.{self._recipient}"] = _personal(recipient)
+            to.append(decided(recipient, self._recipient))
+            cells[f"to.{self._recipient}"] = personal(recipient)
             told.append((self._recipient, recipient.address))
         self._message += 1
         self._attempts[record.attempt_key] = self._message
@@ -235,14 +187,6 @@ class Journal:
         object.__setattr__(begun, "to", tuple(told))
         return begun
 
-    def _body(self, record: Record) -> dict[str, Any]:
-        body: dict[str, Any] = {"type": record.kind, "to": []}
-        if record.policy:
-            body["policy"] = record.policy
-        if record.sent_at is not None:
-            body["sent_at"] = at_text(microseconds(record.sent_at))
-        return body
-
     def _next_attempt(self, record: Record, message: int) -> Begun:
         self.flush()
         free: dict[str, list[int]] = {}
@@ -250,8 +194,8 @@ class Journal:
             "SELECT id, address FROM recipients WHERE message = ? ORDER BY id DESC", (message,)
         ):
             free.setdefault(address, []).append(number)
-        body = self._body(record)
-        cells: dict[str, Any] = {"ids": self._ids(record)}
+        body = body_of(record)
+        cells: dict[str, Any] = {"ids": ids_of(record)}
         for recipient in record.recipients:
             numbers = free.get(clean(recipient.address))
             if numbers:
@@ -259,26 +203,15 @@ class Journal:
             else:
                 self._recipient += 1
                 number = self._recipient
-            body["to"].append(_decided(recipient, number))
-            cells[f"to.{number}"] = _personal(recipient)
+            body["to"].append(decided(recipient, number))
+            cells[f"to.{number}"] = personal(recipient)
         self._write("attempt", microseconds(record.at), message, body, cells)
         row = self._db.execute("SELECT message_id FROM messages WHERE id = ?", (message,)).fetchone()
         return Begun(message, row[0], repeated=True)
 
     def _evidence(self, record: Record, found: Evidence, begun: Begun) -> None:
         self.flush()
-        report: dict[str, Any] = {"about": found.about, "by": found.by}
-        if found.message_id:
-            report["message_id"] = found.message_id
-        else:
-            report["attempt"] = record.attempt_key.hex()
-        if found.details:
-            report["details"] = dict(found.details)
-        if found.why:
-            report["why"] = found.why
-        value = found.value if found.value in OPEN_VALUES else OTHER
-        if value != found.value:
-            report["value"] = found.value
+        report, value = report_of(found, record), open_value(found.value)
         recipient, message = found.recipient, self._about(found)
         verdict = found.verdict
         if recipient is not None and message is None:

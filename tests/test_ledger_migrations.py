@@ -115,3 +115,8 @@ def test_looking_at_a_ledger_changes_nothing_in_it(path: Path) -> None:
         looking.db.execute("DELETE FROM entries")
     looking.close()
     assert path.read_bytes() == octets
+
+
+def test_every_commit_waits_for_the_disk(path: Path) -> None:
+    with store(path) as opened:
+        assert opened.db.execute("PRAGMA synchronous").fetchone() == (2,)
