@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from kaifu.policies.document import ProblemsError
 from kaifu.policies.load import load_file
 from kaifu.policies.rules import Policy
-
-from kaifu.policies.document import ProblemsError
 
 _Stamp = tuple[int, int, int] | None
 
