@@ -248,8 +248,12 @@ class Pool:
                 if mode == "opportunistic":
                     return connection
                 raise connection.failed(replies.NO_NEXT_HOP, f"{self.name} does not offer STARTTLS, which is required")
-            if not (await connection.command(b"STARTTLS")).ok:
-                raise connection.failed(replies.NO_NEXT_HOP, f"{self.name} refuses STARTTLS")
+            answer = await connection.command(b"STARTTLS")
+            if not answer.ok:
+                if mode == "opportunistic" and answer.code != 421:
+                    self._log("next-hop-tls-failed", next_hop=self.name, cause=answer.text, then="clear text")
+                    return connection
+                raise connection.failed(replies.NO_NEXT_HOP, f"{self.name} refuses STARTTLS: {answer.text}")
             await self._upgrade(connection)
             await connection.hello(self._settings.hostname)
         except _HandshakeError as error:

@@ -239,7 +239,16 @@ class Transfer:
             answer = Answer.of(error.reply)
         else:
             self._mark_answer(delivery.verdicts, answer)
+        if not answer.ok and not answer.transient:
+            await self._record_refusal()
         return answer
+
+    async def _record_refusal(self) -> None:
+        """A message refused before its dot was due is on record like one refused at the dot, if the ledger can."""
+        try:
+            await self._relay_begin()
+        except LedgerError as error:
+            self._relay.ledger_failed(error)
 
     def _envelope_differs(self, delivery: Delivery) -> bool:
         """Does the next hop have to be given another envelope than the client's, or a second one?"""
