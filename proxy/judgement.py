@@ -1,14 +1,19 @@
-"""Judgement: what a host must do with one message, as data. Made by :mod:`kaifu.proxy.transit`."""
+"""Judgement: what a host must do with one message, as data. Made by :mod:`kaifu.proxy.transit`.
+
+Beside the values: how verdicts are gathered into transactions, and what is left of a judgement when the ledger cannot be
+used. Pure.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from kaifu.policies.decision import Decision
+from kaifu.policies.decision import Decision, Request
 from kaifu.policies.facts import Direction
 
-from .edits import HeaderEdit
+from .edits import Delete, HeaderEdit
 from .envelope import Recipient
 from .ledger import Record, RecordedRecipient
 
@@ -75,3 +80,44 @@ class Judgement:
     @property
     def withheld(self) -> tuple[Verdict, ...]:
         return tuple(v for v in self.verdicts if v.action is Action.WITHHOLD)
+
+
+def deliveries_of(verdicts: Iterable[Verdict]) -> tuple[Delivery, ...]:
+    """As few transactions as there are different header blocks to send; NOTIFY may differ within one."""
+    groups: dict[tuple[HeaderEdit, ...], list[Verdict]] = {}
+    for verdict in verdicts:
+        if verdict.action is Action.FORWARD:
+            groups.setdefault(verdict.edits, []).append(verdict)
+    return tuple([Delivery(tuple(group), edits) for edits, group in groups.items()])
+
+
+def also(reason: str, notes: Iterable[str]) -> str:
+    """A reason with what else must be said, still one sentence."""
+    return "; ".join((reason.removesuffix("."), *notes)) + "."
+
+
+def without_additions(judgement: Judgement) -> Judgement:
+    """The judgement when the ledger cannot be used and mail must pass all the same.
+
+    Nothing is added, strips happen, nothing is recorded, and nothing is withheld, because a receipt may only vanish
+    into a ledger.
+    """
+    verdicts = tuple(map(_without_addition, judgement.verdicts))
+    return Judgement(verdicts, deliveries_of(verdicts), judgement.rejection, None, judgement.counts)
+
+
+def _without_addition(verdict: Verdict) -> Verdict:
+    strips = verdict.decision.request is Request.STRIP
+    edits = tuple(edit for edit in verdict.edits if strips and isinstance(edit, Delete))
+    adds = verdict.notify_changed and "SUCCESS" in verdict.notify
+    action = Action.FORWARD if verdict.action is Action.WITHHOLD else verdict.action
+    changed = edits != verdict.edits or adds or action is not verdict.action
+    return replace(
+        verdict,
+        action=action,
+        edits=edits,
+        notify=frozenset() if adds else verdict.notify,
+        notify_changed=verdict.notify_changed and not adds,
+        recorded=None,
+        reason=also(verdict.reason, ["not done because the ledger cannot be used"]) if changed else verdict.reason,
+    )

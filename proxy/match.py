@@ -38,6 +38,7 @@ from kaifu.proxy.originals import (
     is_sender,
     only_recipient,
     recipients_of,
+    refused_by_filter,
     same_as_any,
     strongest,
 )
@@ -179,7 +180,7 @@ def _verdict(
         return Verdict.WRONG_RECIPIENT, f"{source} {told[0]} is no recipient of it"
     if carrier.impostor:
         return Verdict.WRONG_RECIPIENT, f"it calls itself {author} but came from outside"
-    if _refused_by_filter(mdn, carrier) and _of_their_domain(told[0], carrier.authors):
+    if refused_by_filter(mdn, carrier.rejected) and _of_their_domain(told[0], carrier.authors):
         return Verdict.MATCHED, f"{source} names its recipient, {author} is of that domain; who wrote it is not proven"
     if carrier.authors and not any(same_as_any(m, carrier.authors) for m in told):
         return Verdict.WRONG_RECIPIENT, f"{author} speaks for {told[0]}"
@@ -199,22 +200,11 @@ def _beneath(mdn: Mdn, originals: Sequence[Original]) -> Sequence[OriginalRecipi
 
 def _remarks(mdn: Mdn, carrier: Carrier, recipient: OriginalRecipient | None) -> str:
     words = ""
-    if _refused_by_filter(mdn, carrier):
+    if refused_by_filter(mdn, carrier.rejected):
         words += "; a filter refused the message, nobody read it"
     if recipient is not None and recipient.request in (RequestState.NONE, RequestState.STRIPPED):
         words += "; no receipt had been asked for"
     return words
-
-
-def _refused_by_filter(mdn: Mdn, carrier: Carrier) -> bool:
-    """A rejection in the clothes of a receipt, as Sieve implementations send it."""
-    disposition = mdn.disposition
-    return (
-        disposition is not None
-        and disposition.type == "deleted"
-        and disposition.sending_mode == "mdn-sent-automatically"
-        and carrier.rejected
-    )
 
 
 def _of_their_domain(mailbox: Mailbox, authors: Sequence[Mailbox]) -> bool:
@@ -245,7 +235,7 @@ def _receipt(
         "error": "; ".join(mdn.error),
         "failure": "; ".join(mdn.failure),
         "warning": "; ".join(mdn.warning),
-        "refused_by_filter": "yes" if _refused_by_filter(mdn, carrier) else None,
+        "refused_by_filter": "yes" if refused_by_filter(mdn, carrier.rejected) else None,
     }
     value = disposition.type if disposition else UNREADABLE
     details = {key: text[:MOST_TEXT] for key, text in told.items() if text} | more

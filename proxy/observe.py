@@ -14,14 +14,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from hashlib import sha256
 
-from kaifu.policies.facts import Direction, Kind, Mailbox, MessageFacts, Realm
+from kaifu.policies.facts import Direction, Kind, Mailbox, MessageFacts, Realm, ReportFacts
 from kaifu.proxy.addresslist import mailboxes
 from kaifu.proxy.envelope import Envelope
-from kaifu.proxy.inspection import SUSPECTED, inspect_body, is_auto_submitted, possible_report
+from kaifu.proxy.inspection import SUSPECTED, Inspection, inspect_body, is_auto_submitted, possible_report
 from kaifu.proxy.ledger import Query
 from kaifu.proxy.message import HeaderBlock
 from kaifu.proxy.messageid import message_ids, single_id
-from kaifu.proxy.originals import Carrier
+from kaifu.proxy.originals import Carrier, refused_by_filter
 from kaifu.proxy.reports import Reports, Tie
 from kaifu.proxy.requests import find_requests
 from kaifu.proxy.suspected import Suspicion
@@ -93,13 +93,12 @@ class Observation:
         """This message as something that carries evidence."""
         reverse_path = self.envelope.reverse_path.mailbox
         authors = authors_of(self.block) or ((reverse_path,) if reverse_path else ())
-        submitted = self.block.values("auto-submitted")
         return Carrier(
             self.message_id,
             authors,
             self.cited,
             automatic(self.block, reverse_path is None),
-            any("rejected" in value.lower() for value in submitted),
+            _is_rejection(self.block),
             self.outside and any(author in self.realm for author in authors),
         )
 
@@ -133,7 +132,7 @@ def observe(
     reports, suspicion, report = _NO_REPORTS, None, None
     if body is not None:
         found = inspect_body(block, body, complete=body_complete, requests=requests)
-        reports, suspicion, report = found.reports, found.suspicion, found.facts
+        reports, suspicion, report = found.reports, found.suspicion, _facts(block, found)
     sender = envelope.reverse_path.mailbox
     null = sender is None
     if sender is None:
@@ -200,6 +199,20 @@ def _is_list_mail(block: HeaderBlock) -> bool:
     if "list-id" in block:
         return True
     return any(value.lower() in _LIST_PRECEDENCE for value in block.values("precedence"))
+
+
+def _is_rejection(block: HeaderBlock) -> bool:
+    return any("rejected" in value.lower() for value in block.values("auto-submitted"))
+
+
+def _facts(block: HeaderBlock, found: Inspection) -> ReportFacts | None:
+    """What the rails must know; a filter's rejection is news for a person, though it looks like a receipt."""
+    facts = found.facts
+    if facts is None or facts.must_deliver is not None or not _is_rejection(block):
+        return facts
+    if any(report.mdn and refused_by_filter(report.mdn, True) for report in found.reports.mdns):
+        return replace(facts, must_deliver="a mail filter refused the message")
+    return facts
 
 
 def _message_id(block: HeaderBlock) -> str | None:

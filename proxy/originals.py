@@ -13,6 +13,7 @@ from functools import lru_cache
 from kaifu.policies.facts import AskedBy, Mailbox, mailbox_key
 from kaifu.proxy.address import unquote_local_part
 from kaifu.proxy.ledger import Evidence, Known, Original, OriginalRecipient
+from kaifu.proxy.mdn import Mdn
 from kaifu.proxy.reports import Tie
 
 
@@ -103,6 +104,20 @@ def untagged(key: str) -> str:
     local, at, domain = key.rpartition("@")
     name = local.partition("+")[0]
     return f"{name}@{domain}" if at and name else key
+
+
+def refused_by_filter(mdn: Mdn, rejected: bool) -> bool:
+    """Is this a rejection in the clothes of a receipt, as Sieve implementations send it?
+
+    ``rejected``: Auto-Submitted says so.
+    """
+    disposition = mdn.disposition
+    return (
+        rejected
+        and disposition is not None
+        and disposition.type == "deleted"
+        and disposition.sending_mode == "mdn-sent-automatically"
+    )
 
 
 MOST_TEXT = 500

@@ -12,7 +12,7 @@ a receipt that is withheld: what vanished is in the ledger, without subject or e
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
@@ -23,9 +23,9 @@ from kaifu.policies.decision import Record as Keep
 from kaifu.policies.facts import AskedBy, Consent, Direction, Facts, Kind
 from kaifu.policies.reasons import sentence
 from kaifu.policies.rules import Policy
-from kaifu.proxy.edits import Delete, HeaderEdit
+from kaifu.proxy.edits import HeaderEdit
 from kaifu.proxy.envelope import Recipient
-from kaifu.proxy.judgement import Action, Delivery, Judgement, Verdict
+from kaifu.proxy.judgement import Action, Judgement, Verdict, also, deliveries_of, without_additions
 from kaifu.proxy.ledger import Evidence, Known, Query, Record, RecordedRecipient, RequestState
 from kaifu.proxy.maildate import parse_date
 from kaifu.proxy.match import match_reply, match_reports, match_suspected
@@ -110,33 +110,6 @@ def with_message_id(edits: tuple[HeaderEdit, ...], message_id: str) -> tuple[Hea
     return fill_message_id(edits, message_id)
 
 
-def without_additions(judgement: Judgement) -> Judgement:
-    """The judgement when the ledger cannot be used and mail must pass all the same.
-
-    Nothing is added, strips happen, nothing is recorded, and nothing is withheld, because a receipt may only vanish
-    into a ledger.
-    """
-    verdicts = tuple(map(_without_addition, judgement.verdicts))
-    return Judgement(verdicts, _deliveries(verdicts), judgement.rejection, None, judgement.counts)
-
-
-def _without_addition(verdict: Verdict) -> Verdict:
-    strips = verdict.decision.request is Request.STRIP
-    edits = tuple(edit for edit in verdict.edits if strips and isinstance(edit, Delete))
-    adds = verdict.notify_changed and "SUCCESS" in verdict.notify
-    action = Action.FORWARD if verdict.action is Action.WITHHOLD else verdict.action
-    changed = edits != verdict.edits or adds or action is not verdict.action
-    return replace(
-        verdict,
-        action=action,
-        edits=edits,
-        notify=frozenset() if adds else verdict.notify,
-        notify_changed=verdict.notify_changed and not adds,
-        recorded=None,
-        reason=_also(verdict.reason, ["not done because the ledger cannot be used"]) if changed else verdict.reason,
-    )
-
-
 @lru_cache(maxsize=16)
 def _consent_matters(policy: Policy) -> tuple[frozenset[tuple[Kind, Direction]], frozenset[Direction]]:
     """Where a rule looks at consent, and the directions in which one adds a request (so that the rail does)."""
@@ -181,6 +154,7 @@ class _Judge:
         self.dsn = dsn
         self.match, self.evidence = self._matched()
         self._request_plans: dict[object, RequestPlan] = {}
+        self._sentences: dict[tuple[int, Direction], tuple[Decision, str]] = {}  # the decision keeps its id alive
         self._plain = untouched(seen.message)
 
     def _matched(self) -> tuple[Match, tuple[Evidence, ...]]:
@@ -206,7 +180,7 @@ class _Judge:
         record = self._record(verdicts, plans, queue_id, hostname if mint else None)
         return Judgement(
             verdicts,
-            _deliveries(verdicts),
+            deliveries_of(verdicts),
             REJECTION if rejected else None,
             record,
             self._counts(verdicts, record),
@@ -282,10 +256,10 @@ class _Judge:
 
     def _verdict(self, recipient: Recipient, plan: _Plan, action: Action) -> Verdict:
         decision, facts = plan.decision, plan.facts
-        reason = sentence(decision, facts)
+        reason = self._sentence(decision, facts)
         notes = self._notes(plan, action)
         if notes:
-            reason = _also(reason, notes)
+            reason = also(reason, notes)
         forwarded = action is Action.FORWARD
         enforced = decision.enforced
         verdict = Verdict(
@@ -301,6 +275,14 @@ class _Judge:
         if self._leaves_row(plan, action):
             return replace(verdict, recorded=self._recorded(verdict, plan, notes))
         return verdict
+
+    def _sentence(self, decision: Decision, facts: Facts) -> str:
+        """The sentence, made once for all recipients that share a decision of the policy."""
+        key = (id(decision), facts.direction)
+        said = self._sentences.get(key)
+        if said is None:
+            said = self._sentences[key] = decision, sentence(decision, facts)
+        return said[1]
 
     @staticmethod
     def _notes(plan: _Plan, action: Action) -> list[str]:
@@ -332,7 +314,7 @@ class _Judge:
         request = plan.request if enforced else self._plain
         would = None
         if not enforced:
-            would = _also(sentence(replace(decision, enforced=True), plan.facts), notes)
+            would = also(sentence(replace(decision, enforced=True), plan.facts), notes)
         edits = [edit_words(edit) for edit in verdict.edits]
         if verdict.notify_changed:
             edits.append(notify_words(verdict.notify))
@@ -413,17 +395,3 @@ def _with_edit(verdict: Verdict, edit: HeaderEdit) -> Verdict:
     if recorded is not None:
         recorded = replace(recorded, edits=(*recorded.edits, edit_words(edit)))
     return replace(verdict, edits=(*verdict.edits, edit), recorded=recorded)
-
-
-def _deliveries(verdicts: Iterable[Verdict]) -> tuple[Delivery, ...]:
-    """As few transactions as there are different header blocks to send; NOTIFY may differ within one."""
-    groups: dict[tuple[HeaderEdit, ...], list[Verdict]] = {}
-    for verdict in verdicts:
-        if verdict.action is Action.FORWARD:
-            groups.setdefault(verdict.edits, []).append(verdict)
-    return tuple([Delivery(tuple(group), edits) for edits, group in groups.items()])
-
-
-def _also(reason: str, notes: Iterable[str]) -> str:
-    """The sentence with what else must be said, still one sentence."""
-    return "; ".join((reason.removesuffix("."), *notes)) + "."

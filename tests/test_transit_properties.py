@@ -55,7 +55,7 @@ def policies(draw: st.DrawFn, thens: st.SearchStrategy[dict[str, str]] = THENS, 
     ]
     rules.append({"name": "all", "when": {"kind": ["mail", "mdn", "dsn"]}, "then": draw(thens)})
     mode = mode or draw(st.sampled_from(("enforce", "observe")))
-    headers = draw(st.sampled_from(({}, {"request_headers": ["X-Ask-Me"]})))
+    headers = draw(st.sampled_from(({}, {"request_headers": ["X-Ask-Me", "X-Auto-Response-Suppress"]})))
     return _loaded(json.dumps({"version": 1, "mode": mode, **headers, "rules": rules}))
 
 
@@ -398,6 +398,8 @@ HUMAN = (
     "dsn-no-action-or-status",
     "dsn-text-instead-of-fields",
     "outlook-tnef-mail",
+    "cyrus-sieve-rejection",
+    "pigeonhole-rejection",
 )
 WITHHOLDING = st.fixed_dictionaries(
     {"receipt": st.sampled_from(("withhold", "reject"))},
