@@ -84,6 +84,8 @@ class Play:
 
     def play(self, step: Step) -> None:
         """Play one step."""
+        if step.how == "!":
+            return  # looked at when all is over
         if step.who == "LOG":
             self.logs(step.text)
         elif step.who == "L":
@@ -174,7 +176,7 @@ class Play:
             simple()
         else:
             found = re.fullmatch(
-                r"(always )?on (.+?) (answer|hold|send|close|reset)(?: (.*?))?(?: then (close|reset))?", text
+                r"(always )?on (.+?) (answer|hold|send|close|reset)(?: (?!then )(.*?))?(?: then (close|reset))?", text
             )
             if found is None:
                 raise ValueError(f"the next hop does not know how to: {text}")
@@ -282,6 +284,8 @@ class Play:
                 self._time_passes(float(found[2]))
         elif found := re.fullmatch(r"(\S+) seconds pass", text):
             self._time_passes(float(found[1]))
+        elif found := re.fullmatch(r"the relay hangs up on (C\d?)", text):
+            self.clients[found[1]].is_cut_off()
         elif found := re.fullmatch(r"(C\d?) (.*)", text):
             one = self.clients[found[1]]
             acts = {
@@ -308,6 +312,7 @@ class Play:
                 lambda: hop.abandoned and not any(p.in_data for p in hop._peers.values()),
                 "the transaction to be abandoned",
             ),
+            "the relay reads that": hop.wait_until_read,
             "the next hop was told that in TLS": self._encrypted,
             "the next hop was told that in clear": lambda: self._encrypted(False),
         }
@@ -339,6 +344,8 @@ class Play:
             _shown(joined([t.mail, *t.recipients, b"DATA"]) + t.data) for t in more
         )
         for step in self.transcript.steps:
-            if (step.who, step.how) == ("N", "!"):
-                bad = [c.line for c in self.next_hop.commands if line_pattern(step.text).fullmatch(c.line)]
-                assert not bad, f"the next hop was told {bad[0]!r}"
+            if step.how == "!":
+                logged = [line.encode() for line in self.relay.log]
+                told = logged if step.who == "LOG" else [command.line for command in self.next_hop.commands]
+                bad = [line for line in told if line_pattern(step.text).fullmatch(line)]
+                assert not bad, f"{step.who}! {step.text}: there is {bad[0]!r}"

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 DEADLINE = 20.0
@@ -169,6 +170,10 @@ class NextHop:
         self.wait(lambda: len(self.transactions) >= count, f"{count} messages at the next hop")
         return self.transactions[:count]
 
+    def wait_until_read(self) -> None:
+        """Wait until the relay has taken from its sockets whatever the next hop has said so far."""
+        poll(lambda: not unread(self.port), "the relay to read what the next hop says", every=0.0005)
+
     # How it serves
 
     def _accept(self, listener: socket.socket) -> None:
@@ -246,19 +251,12 @@ class NextHop:
         """Do what the rules say, else answer politely. What was answered; :class:`_Gone` when that ended it."""
         rule = self._rule(event)
         reply = polite
-        if rule is not None and rule.act == "answer":
-            reply = rule.text
-        elif rule is not None and rule.act == "hold":
-            reply = self._held(peer)
-        elif rule is not None and rule.act == "send":
-            self._send(peer, rule.text)
-            reply = b""
-        if rule is not None and (ending := rule.act if rule.act in ("close", "reset") else rule.then):
-            if rule.act == "answer":
-                self._send(peer, reply + b"\r\n")
-            self._end(peer, ending)
+        if rule is not None:
+            reply = self._held(peer) if rule.act == "hold" else rule.text
         if reply:
-            self._send(peer, reply + b"\r\n")
+            self._send(peer, reply if rule is not None and rule.act == "send" else reply + b"\r\n")
+        if rule is not None and (ending := rule.act if rule.act in ("close", "reset") else rule.then):
+            self._end(peer, ending)
         return reply
 
     def _held(self, peer: _Peer) -> bytes:
@@ -398,6 +396,18 @@ def pattern(text: str) -> re.Pattern[bytes]:
     if len(text) > 1 and text.startswith("/") and text.endswith("/"):
         return re.compile(text[1:-1].encode())
     return re.compile(b".*".join(re.escape(part.encode()) for part in text.split("…")), re.DOTALL)
+
+
+def unread(server: int, client: int | None = None, *, by_server: bool = False) -> int:
+    """Octets that the kernel holds for the client's end of connections to a port of this machine, or for the server's."""
+    octets = 0
+    for row in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        columns = row.split()
+        ends = [int(end.rpartition(":")[2], 16) for end in columns[1:3]]
+        at, peer = ends if by_server else reversed(ends)
+        if at == server and client in (None, peer):
+            octets += int(columns[4].rpartition(":")[2], 16)
+    return octets
 
 
 def poll(true: Callable[[], object], what: str, seconds: float = DEADLINE, every: float = 0.02) -> None:

@@ -24,7 +24,7 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 import yaml
-from tests.session_next_hop import DEADLINE, pattern, poll
+from tests.session_next_hop import DEADLINE, pattern, poll, unread
 
 KAIFU = Path(sys.executable).with_name("kaifu")
 
@@ -260,6 +260,11 @@ class Client:
             return True
         return not self.buffer
 
+    def is_cut_off(self) -> None:
+        """Wait for the end of the connection, whatever octets (of a failed handshake) come before it."""
+        while not self.has_hung_up():
+            self.buffer = b""
+
     def waiting(self) -> bytes:
         """What has come and was not asked for."""
         ready, _, _ = select.select([self.sock], [], [], 0)
@@ -278,16 +283,8 @@ class Client:
 
     def wait_until_read(self) -> None:
         """Wait until the relay has taken everything from its socket: what is sent next is another read."""
-        theirs, ours = (f":{port:04X}" for port in self._ports)
-
-        def empty() -> bool:
-            for row in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-                columns = row.split()
-                if columns[1].endswith(theirs) and columns[2].endswith(ours):
-                    return columns[4].endswith(":00000000")
-            return True
-
-        poll(empty, "the relay to read what was sent", every=0.0005)
+        theirs, ours = self._ports
+        poll(lambda: not unread(theirs, ours, by_server=True), "the relay to read what was sent", every=0.0005)
 
     def half_close(self) -> None:
         self.sock.shutdown(socket.SHUT_WR)

@@ -18,7 +18,7 @@ relay has one), ``next_hop`` (the keywords that it offers), ``tls`` (how the nex
     ``{received}`` stands for our field. A transcript names all transactions, in order.
 ``N!`` a command that it is never sent, from first to last.
 ``L:`` the ledger, a YAML mapping for each row in any order: at least these values. ``L: none``.
-``LOG:`` a line that the relay logs, after those named before.
+``LOG:`` a line that the relay logs, after those named before; ``LOG!`` one that it never logs.
 ``X:`` anything else that happens (``Play.happens``).
 
 Lines that begin with two spaces continue the line above. ``#`` begins a comment line. Octets are written with
@@ -35,7 +35,7 @@ from typing import Any
 
 import yaml
 
-_LINE = re.compile(r"(C\d?[:~]|S\d?:|N:|N[a-z]?[<>=]|N!|L:|LOG:|X:)(?: (.*))?")
+_LINE = re.compile(r"(C\d?[:~]|S\d?:|N:|N[a-z]?[<>=]|N!|L:|LOG[:!]|X:)(?: (.*))?")
 _ESCAPE = re.compile(r'\\x([0-9a-fA-F]{2})|\\([rnt0\\])|\{(\d+) \* "((?:[^"\\]|\\.)*)"\}|(\{[0-9]+ \*)')
 _SIMPLE = {"r": b"\r", "n": b"\n", "t": b"\t", "0": b"\0", "\\": b"\\"}
 

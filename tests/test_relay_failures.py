@@ -12,13 +12,17 @@ import signal
 import socket
 import sqlite3
 import subprocess
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import count, zip_longest
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.session_next_hop import NextHop, poll
 from tests.session_relay import Relay, client, make_certificate, refused
 
@@ -412,3 +416,65 @@ def test_leftover_temporary_files_of_a_killed_relay_do_not_exist(tmp_path: Path,
         assert list(relay.temporary.iterdir()) == []
         relay.kill()
         assert list(relay.temporary.iterdir()) == []
+
+
+# Retries
+
+THREE = """
+version: 1
+rules:
+  - {name: strip, when: {to: "*@strip.example"}, then: {request: strip}}
+  - {name: collect, when: {to: "*@collect.example"}, then: {request: add, notify: receipts@example.co.jp}}
+"""
+ANSWERS = {
+    "250": ("354 Go on", "250 2.0.0 Ok"),
+    "451": ("354 Go on", "451 4.3.0 Not now"),
+    "554": ("354 Go on", "554 5.7.1 Never"),
+    "451 at DATA": ("451 4.3.0 Not now", None),
+    "554 at DATA": ("554 5.7.1 Never", None),
+}
+
+
+def test_with_a_client_that_retries_everybody_gets_the_message_once(tmp_path: Path, hop: NextHop) -> None:
+    numbers = count(1)
+    accepted: set[tuple[str, str]] = set()
+    with Relay(tmp_path, hop.port, THREE) as relay, client(relay) as alice:
+
+        @given(
+            domains=st.lists(st.sampled_from(["keep", "strip", "collect"]), min_size=1, max_size=5),
+            script=st.lists(st.sampled_from(sorted(ANSWERS)), max_size=8),
+        )
+        def whatever_the_next_hop_answers(domains: list[str], script: list[str]) -> None:
+            number, before = next(numbers), len(hop.transactions)
+            to = [f"r{i}@{domain}.example" for i, domain in enumerate(domains)]
+            hop.rules.clear()
+            for answers in (ANSWERS[name] for name in script):
+                hop.on("DATA", "answer", str(answers[0]).encode())
+                if answers[1] is not None:
+                    hop.on("dot", "answer", answers[1].encode())
+            message = PLAIN.replace(b"\r\n\r\n", b"\r\n" + DNT + b"\r\n") % number
+            for _ in range(len(script) + 1):
+                reply = alice.deliver(message, to=to)
+                if reply[0] != "4":
+                    break
+            dots = [name for name in script if name in ("250", "451", "554")]
+            taken = Counter(
+                line.partition(b"<")[2].partition(b">")[0].decode()
+                for message, dot in zip_longest(hop.transactions[before:], dots, fillvalue="250")
+                if dot == "250" and not isinstance(message, str)
+                for line in message.recipients
+            )
+            assert set(taken.values()) <= {1}, "somebody got the message twice"
+            assert reply[0] in "25", "the retries do not come to an end"
+            if reply[0] == "2":
+                assert sorted(taken) == sorted(to)
+            else:
+                assert 0 <= len(taken) < len(to)
+                assert all(address in reply for address in taken)
+            accepted.update((f"{number}@example.co.jp", address) for address in taken)
+
+        whatever_the_next_hop_answers()
+        alice.close()
+        relay.stop()
+        rows = [(row["message_id"], row["to"]) for row in relay.receipts() if row["outcome"] == "accepted"]
+        assert sorted(rows) == sorted(accepted)
