@@ -139,8 +139,8 @@ class Callbacks:
     def on_mail(self, context: Any, *words: bytes) -> int:
         """MAIL FROM: a message begins."""
         conversation = context.getpriv()
-        if conversation is None:  # an MTA that does not negotiate
-            conversation = Conversation(ACTIONS, 0)
+        if conversation is None:  # an MTA that does not negotiate, and so lets nothing be changed
+            conversation = Conversation(0, 0)
             context.setpriv(conversation)
         conversation.message = Collected(self._host.policy.current, words)
         return int(conversation.after_mail)

@@ -239,7 +239,7 @@ class MilterHost:
             seen,
             known,
             now=datetime.now(self._settings.zone),
-            queue_id=message.queue_id or "",
+            queue_id="",
             hostname=self._milter.hostname,
             dsn=message.can_notify,
             size=len(block.raw) + message.body_size,
