@@ -260,3 +260,11 @@ def test_ipv4_clients_of_an_ipv6_listener_and_ipv6_clients_are_told_apart(tmp_pa
         six.close()
         four.close()
         relay.stop()
+
+
+def test_a_client_that_does_not_read_its_replies_does_not_hold_up_a_stop(tmp_path: Path, hop: NextHop) -> None:
+    with Relay(tmp_path, hop.port) as relay, client(relay) as alice:
+        alice.sock.settimeout(2)
+        with pytest.raises(TimeoutError):
+            alice.sock.sendall(b"NOOP\r\n" * 10_000_000)
+        relay.stop()
