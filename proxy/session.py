@@ -378,11 +378,12 @@ class Session:
         answer: Answer | None = None
         cause = None
         try:
-            answer = await transfer.run()
+            answer = await transfer.run(lambda answer: self.wire.write(for_client(answer)))
         except ReplyError as error:
             answer, cause = Answer.of(error.reply), error.cause
             if error.close:
                 raise
+            self._say(error.reply)
         except ClientGone:
             cause = "the client went away within its message"
             raise
@@ -390,12 +391,12 @@ class Session:
             self.relay.unforeseen(error, id=queue_id)
             answer, cause = Answer.of(replies.OURS_FAILED), "internal error"
             await incoming.drain()
+            self._say(replies.OURS_FAILED)
         finally:
             await self._after_message(upstream)
             self.relay.log_message(
                 transfer, envelope, queue_id, self.address, answer, cause, time.monotonic() - started
             )
-        self.wire.write(for_client(answer))
 
     async def _after_message(self, upstream: Upstream) -> None:
         self._forget_transaction()

@@ -11,7 +11,7 @@ to be closed. What holds here:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -66,8 +66,12 @@ class Transfer:
         self._served_before: frozenset[bytes] = frozenset()
         self._known = Known()
 
-    async def run(self) -> Answer:
-        """Take the message in and give the client's answer."""
+    async def run(self, tell: Callable[[Answer], None]) -> Answer:
+        """Take the message in, ``tell`` the client the next hop's answer, and give it back too.
+
+        The client hears it before the ledger does: killed in between, the record says ``unknown``, while the other way round the
+        client would repeat what the ledger takes for done. Only a partial success is on disk first.
+        """
         try:
             judgement = await self._judge()
             answer = await self._carry_out(judgement)
@@ -82,7 +86,12 @@ class Transfer:
         finally:
             if self._spool is not None:
                 self._spool.close()
-        await self._settle(answer, answer.text)
+        if self._served is None:
+            tell(answer)
+            await self._settle(answer, answer.text)
+        else:
+            await self._settle(answer, answer.text)
+            tell(answer)
         return answer
 
     # what is to be done
