@@ -154,7 +154,7 @@ class _Judge:
         self.dsn = dsn
         self.match, self.evidence = self._matched()
         self._request_plans: dict[object, RequestPlan] = {}
-        self._sentences: dict[tuple[int, Direction], tuple[Decision, str]] = {}  # the decision keeps its id alive
+        self._sentences: dict[int, tuple[Decision, str]] = {}  # keeps the decision alive, and with it its id
         self._plain = untouched(seen.message)
 
     def _matched(self) -> tuple[Match, tuple[Evidence, ...]]:
@@ -277,11 +277,10 @@ class _Judge:
         return verdict
 
     def _sentence(self, decision: Decision, facts: Facts) -> str:
-        """The sentence, made once for all recipients that share a decision of the policy."""
-        key = (id(decision), facts.direction)
-        said = self._sentences.get(key)
+        """The sentence, made once for all recipients that share a decision; a policy has one for each direction."""
+        said = self._sentences.get(id(decision))
         if said is None:
-            said = self._sentences[key] = decision, sentence(decision, facts)
+            said = self._sentences[id(decision)] = decision, sentence(decision, facts)
         return said[1]
 
     @staticmethod

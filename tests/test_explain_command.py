@@ -118,11 +118,15 @@ def test_people_are_told_in_words(here: Path) -> None:
 
 
 def test_line_ends_do_not_matter(here: Path) -> None:
+    """As over SMTP every line ends with CRLF, which counts in the size."""
     (here / "crlf.eml").write_bytes(MAIL.replace("\n", "\r\n").encode())
     (here / "mixed.eml").write_bytes(MAIL.replace("\n", "\r\n", 2).encode())
-    arguments = (*GIVEN, *FROM, "--to", "yamada@partner.example", "--at", "2026-11-21T10:00Z")
+    larger = f'  - {{name: larger, when: {{size: "> {len(MAIL)} B"}}, then: {{request: add}}}}\n'
+    (here / "policy.yaml").write_text(POLICY + larger)
+    arguments = (*GIVEN, *FROM, "--to", "x@example.net", "--at", "2026-11-21T10:00Z")
     results = [told(*arguments, name) | {"file": ""} for name in ("mail.eml", "crlf.eml", "mixed.eml")]
     assert results[0] == results[1] == results[2]
+    assert results[0]["recipients"][0]["rule"] == "larger"
 
 
 def test_a_null_reverse_path_is_written_as_it_is(here: Path) -> None:
