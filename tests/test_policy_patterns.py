@@ -115,6 +115,13 @@ def test_what_is_no_address_pattern_is_refused(text: str) -> None:
         entry(text)
 
 
+@pytest.mark.parametrize("local_part", ["jose\u0301", "JOSÉ", "JOSE\u0301", "José"])
+def test_local_parts_are_the_same_in_any_case_and_unicode_form(local_part: str) -> None:
+    assert entry("josé@例え.jp").has(Mailbox(local_part, "XN--R8JZ45G.jp."))
+    assert entry("jos?@例え.jp").has(Mailbox(local_part, "XN--R8JZ45G.jp."))
+    assert entry('"ma ß"@例え.jp').has(Mailbox("MA SS", "例え.JP"))
+
+
 def test_many_addresses_are_one_lookup() -> None:
     many = union(entry(f"u{n}@d{n}.example") for n in range(5000))
     assert many.has(Mailbox("U4999", "D4999.example"))

@@ -118,6 +118,13 @@ def test_a_policy_that_changes_nothing_decides_nothing() -> None:
     assert replace(decision, sources=()) == Decision()
 
 
+@pytest.mark.parametrize("now", [datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)])
+def test_the_ends_of_time_hold_for_no_hours_in_another_zone(now: datetime) -> None:
+    text = "{{name: {0}, when: {{time: {{hours: 00:00-24:00, zone: {0}}}}}, then: {{}}}}"
+    policy = load(rules(*(text.format(zone) for zone in ("America/New_York", "Asia/Tokyo"))), "p")
+    assert decide(policy, replace(MAIL, now=now)).rule == ("Asia/Tokyo" if now.year == 1 else "America/New_York")
+
+
 def test_the_built_in_answer_is_the_same_decision_as_a_written_one() -> None:
     built_in = decide(load("version: 1\n", "p"), MDN)
     written = decide(load("version: 1\ndefaults: {inbound: {receipt: withhold}}\n", "p"), MDN)
