@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import lru_cache
 
 from kaifu.policies.decide import decide, strictest
 from kaifu.policies.decision import Decision, Receipt, Request
@@ -23,6 +22,7 @@ from kaifu.policies.decision import Record as Keep
 from kaifu.policies.facts import AskedBy, Consent, Direction, Facts, Kind
 from kaifu.policies.reasons import sentence
 from kaifu.policies.rules import Policy
+from kaifu.proxy.consent import people_whose_consent_matters
 from kaifu.proxy.edits import HeaderEdit
 from kaifu.proxy.envelope import Recipient
 from kaifu.proxy.judgement import Action, Judgement, Verdict, also, deliveries_of, without_additions
@@ -56,22 +56,8 @@ _MOST_SUBJECT = 1000  # characters
 
 def query(policy: Policy, observation: Observation) -> Query:
     """What the host must ask the ledger before it judges: what the message cites, and whose consent matters."""
-    asked = observation.query
-    if not policy.uses_consent:
-        return asked
-    message = observation.message
-    askable = (
-        message.kind is Kind.MAIL
-        and observation.sender_in_realm
-        and not (message.null_reverse_path or message.auto_submitted or message.list_mail)
-    )
-    always, adding = _consent_matters(policy)
-    people = dict.fromkeys(
-        recipient.mailbox.key
-        for recipient, direction in zip(observation.envelope.recipients, observation.directions, strict=True)
-        if (message.kind, direction) in always or (askable and direction in adding)
-    )
-    return replace(asked, consent_of=tuple(people)) if people else asked
+    people = people_whose_consent_matters(policy, observation) if policy.uses_consent else ()
+    return replace(observation.query, consent_of=people) if people else observation.query
 
 
 def judge(
@@ -108,23 +94,6 @@ def facts_of(
 def with_message_id(edits: tuple[HeaderEdit, ...], message_id: str) -> tuple[HeaderEdit, ...]:
     """The edits with the Message-ID (without brackets) that the ledger minted, where :attr:`Judgement.mint` is set."""
     return fill_message_id(edits, message_id)
-
-
-@lru_cache(maxsize=16)
-def _consent_matters(policy: Policy) -> tuple[frozenset[tuple[Kind, Direction]], frozenset[Direction]]:
-    """Where a rule looks at consent, and the directions in which one adds a request (so that the rail does)."""
-    always = {
-        place
-        for place, rules in policy.candidates.items()
-        if any(condition.key == "consent" for rule in rules for condition in rule.when)
-    }
-    adding = {
-        direction
-        for direction in Direction
-        for decisions in (policy.on_mail, *(rule.on_mail for rule in policy.candidates[Kind.MAIL, direction]))
-        if decisions[direction].request is Request.ADD
-    }
-    return frozenset(always), frozenset(adding)
 
 
 _ACTED = frozenset((RequestState.ADDED, RequestState.STRIPPED))
