@@ -1,4 +1,4 @@
-"""The unit is valid, and as locked in as the relay can bear."""
+"""The units are valid, and as locked in as relay and milter can bear."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from pathlib import Path
 
 import pytest
 
-UNIT = Path(__file__).parent.parent / "systemd/kaifu-relay.service"
+SYSTEMD = Path(__file__).parent.parent / "systemd"
+UNITS = ("kaifu-relay.service", "kaifu-milter.service")
 EXPOSED = 15  # tenths on systemd's scale of 0 to 100; above 20 something has been opened that need not be
 
 pytestmark = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
 
 
-@pytest.fixture
-def unit(tmp_path: Path) -> Path:
-    """The unit with a program that exists here in the place of /opt/kaifu."""
-    copy = tmp_path / UNIT.name
+@pytest.fixture(params=UNITS)
+def unit(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A unit with a program that exists here in the place of /opt/kaifu."""
+    copy = tmp_path / str(request.param)
     kaifu = Path(sys.executable).with_name("kaifu")
-    copy.write_text(re.sub("/opt/kaifu/bin/kaifu", str(kaifu), UNIT.read_text()))
+    copy.write_text(re.sub("/opt/kaifu/bin/kaifu", str(kaifu), (SYSTEMD / copy.name).read_text()))
     return copy
 
 
@@ -53,5 +54,19 @@ def test_the_service_can_do_little_beside_its_work(unit: Path) -> None:
 
 def test_a_stop_waits_longer_than_the_next_hop_may_take() -> None:
     """From the final dot until its reply nothing may end the process (RFC 5321 4.5.3.2.6: ten minutes)."""
-    (minutes,) = re.findall(r"^TimeoutStopSec=(\d+)min$", UNIT.read_text(), flags=re.MULTILINE)
+    unit = (SYSTEMD / "kaifu-relay.service").read_text()
+    (minutes,) = re.findall(r"^TimeoutStopSec=(\d+)min$", unit, flags=re.MULTILINE)
     assert int(minutes) > 10
+
+
+def test_the_milter_may_do_what_giving_its_socket_to_postfix_takes() -> None:
+    """What the sandbox would forbid otherwise: chown, in a directory of Postfix's, to a group that it is a member of."""
+    unit = (SYSTEMD / "kaifu-milter.service").read_text()
+    filters = re.findall(r"^SystemCallFilter=(.*)$", unit, flags=re.MULTILINE)
+    assert filters.index("@chown") > filters.index("~@privileged @resources")
+    assert not re.search("^PrivateUsers=yes", unit, flags=re.MULTILINE)
+    [(directory, owner, group)] = re.findall(
+        r"^d (\S+) \d+ (\S+) (\S+) -$", (SYSTEMD / "kaifu-milter.tmpfiles").read_text(), flags=re.MULTILINE
+    )
+    assert (f"ReadWritePaths={directory}\n" in unit, f"User={owner}\n" in unit) == (True, True)
+    assert f"SupplementaryGroups={group}\n" in unit
