@@ -6,6 +6,7 @@ for another. Mechanisms that bind to the TLS channel, or to the client's certifi
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from . import replies
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from .session import Session
 
 MAX_STEPS = 20
+_BASE64 = re.compile(rb"[A-Za-z0-9+/]*={0,2}")
 
 
 def offered_mechanisms(capabilities: Capabilities) -> list[str]:
@@ -67,6 +69,14 @@ class Authentication:
             try:
                 line = await wire.line(self._limit, timeouts.command)
             except LineTooLong:
-                line = b"*"
+                line = b"\0"
+            if not _is_base64(line):
+                await connection.command(b"*")
+                raise ReplyError(replies.SYNTAX.saying("The response is not in base64, or too long"))
             answer = await connection.command(line)
         raise connection.failed(replies.NEXT_HOP_CONFUSED, "AUTH does not come to an end")
+
+
+def _is_base64(line: bytes) -> bool:
+    """A response (RFC 4954 4): base64, possibly empty, or ``*`` to give up. Nothing else reaches the next hop."""
+    return line == b"*" or _BASE64.fullmatch(line) is not None

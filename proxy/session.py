@@ -68,7 +68,6 @@ class Session:
         self._shown = Capabilities()
         self._errors = 0
         self._finished = False
-        self._xforward: dict[str, bytes] = {}
         self._forget_transaction()
 
     def _forget_transaction(self) -> None:
@@ -77,6 +76,7 @@ class Session:
         self._recipients: list[Recipient] = []
         self._utf8 = False
         self._broken: Reply | None = None
+        self._xforward: dict[str, bytes] = {}
 
     # the life of a session
 
@@ -222,6 +222,11 @@ class Session:
             self.relay.log("client-tls-failed", client=self.address, cause=str(error) or type(error).__name__)
             raise PeerGone from None
         self._hello, self._extended, self._shown = b"", False, Capabilities()
+        # What was said in clear, somebody in the middle may have said (RFC 3207 4.2).
+        self.authenticated = False
+        if self.private is not None:
+            self.relay.pool.quit(self.private)
+            self.private = None
 
     async def _on_auth(self, line: bytes) -> None:
         if not self._hello:
@@ -278,8 +283,10 @@ class Session:
             upstream = Upstream(connection, timeouts, self._xforward_commands(connection))
             try:
                 answer = await upstream.begin(command)
-            except NextHopError:
-                if connection.fresh or connection.private:
+            except NextHopError as error:
+                if connection.private:  # nobody can authenticate again in our client's stead
+                    raise NextHopError(replies.NO_NEXT_HOP, error.cause) from None
+                if connection.fresh:
                     raise
             else:
                 if answer.code != 421 or connection.private:
@@ -405,6 +412,7 @@ class Session:
             connection.clean = False
             connection.abort()
             if connection is self.private:
+                self._say(replies.NO_NEXT_HOP)
                 self._finished = True
         else:
             self.relay.pool.release(connection)

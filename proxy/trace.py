@@ -18,6 +18,7 @@ from .nexthop import is_loopback
 from .replies import ReplyError
 
 XFORWARD_NAMES = ("NAME", "ADDR", "PORT", "PROTO", "HELO", "IDENT", "SOURCE")
+UNKNOWN = b"[UNAVAILABLE]"
 MAX_COMMAND = 500
 """Octets of one XFORWARD command, within the 512 of RFC 5321 4.5.3.1.4."""
 
@@ -76,25 +77,30 @@ def read_xforward(argument: bytes) -> dict[str, bytes]:
 def xforward_commands(client: Client, forwarded: dict[str, bytes], accepted: list[str]) -> list[bytes]:
     """The commands that tell the next hop who the client is: what the client forwarded, else what we see ourselves.
 
-    ``accepted``: the attributes that the next hop takes.
+    What a client that forwards does not say is unknown; its own address says nothing about it. ``accepted``: the
+    attributes that the next hop takes.
     """
     if not accepted:
         return []
-    seen = {
-        "NAME": b"[UNAVAILABLE]",
-        "ADDR": (f"IPV6:{client.address}" if ":" in client.address else client.address).encode(),
-        "PORT": str(client.port).encode(),
-        "PROTO": b"ESMTP" if client.extended else b"SMTP",
-        "HELO": xtext_encode(client.hello),
-        "IDENT": b"[UNAVAILABLE]",
-        "SOURCE": b"LOCAL" if is_loopback(client.address) else b"REMOTE",
-        **forwarded,
-    }
+    told = dict.fromkeys(XFORWARD_NAMES, UNKNOWN) | forwarded if forwarded else _seen(client)
     lines = [b"XFORWARD"]
     for name in XFORWARD_NAMES:
         if name in accepted:
-            word = b" " + name.encode() + b"=" + seen[name]
+            word = b" " + name.encode() + b"=" + told[name]
             if len(lines[-1]) + len(word) > MAX_COMMAND and lines[-1] != b"XFORWARD":
                 lines.append(b"XFORWARD")
             lines[-1] += word
     return [line for line in lines if line != b"XFORWARD"]
+
+
+def _seen(client: Client) -> dict[str, bytes]:
+    """The attributes of our own client."""
+    return {
+        "NAME": UNKNOWN,
+        "ADDR": (f"IPV6:{client.address}" if ":" in client.address else client.address).encode(),
+        "PORT": str(client.port).encode(),
+        "PROTO": b"ESMTP" if client.extended else b"SMTP",
+        "HELO": xtext_encode(client.hello),
+        "IDENT": UNKNOWN,
+        "SOURCE": b"LOCAL" if is_loopback(client.address) else b"REMOTE",
+    }

@@ -172,9 +172,10 @@ class Wire(asyncio.Protocol):
         return self._sweeper.now()
 
     def wake(self, error: Exception) -> None:
-        """End the current wait for data with ``error``; nothing happens when nobody waits."""
-        if self._reader is not None and not self._reader.done():
-            self._reader.set_exception(error)
+        """End the current wait, for data or for room, with ``error``; nothing happens when nobody waits."""
+        for waiting in (self._reader, self._writer):
+            if waiting is not None and not waiting.done():
+                waiting.set_exception(error)
 
     @property
     def waiting(self) -> bool:
@@ -221,8 +222,6 @@ class Wire(asyncio.Protocol):
     def expire(self) -> None:
         """The sweeper's call when the deadline has passed while somebody waits."""
         self.wake(PeerSilent())
-        if self._writer is not None and not self._writer.done():
-            self._writer.set_exception(PeerSilent())
 
     async def _wait_for_data(self) -> None:
         self._resume()
