@@ -96,18 +96,20 @@ def also(reason: str, notes: Iterable[str]) -> str:
     return "; ".join((reason.removesuffix("."), *notes)) + "."
 
 
-def without_additions(judgement: Judgement) -> Judgement:
+def without_additions(judgement: Judgement, *, one_header: bool = False) -> Judgement:
     """The judgement when the ledger cannot be used and mail must pass all the same.
 
     Nothing is added, strips happen, nothing is recorded, and nothing is withheld, because a receipt may only vanish
-    into a ledger.
+    into a ledger. ``one_header``: the host has one header for all, so what is stripped for one is stripped for all.
     """
-    verdicts = tuple(map(_without_addition, judgement.verdicts))
+    strips = [verdict.decision.request is Request.STRIP for verdict in judgement.verdicts]
+    if one_header:
+        strips = [any(strips)] * len(strips)
+    verdicts = tuple(map(_without_addition, judgement.verdicts, strips))
     return Judgement(verdicts, deliveries_of(verdicts), judgement.rejection, None, judgement.counts)
 
 
-def _without_addition(verdict: Verdict) -> Verdict:
-    strips = verdict.decision.request is Request.STRIP
+def _without_addition(verdict: Verdict, strips: bool) -> Verdict:
     edits = tuple(edit for edit in verdict.edits if strips and isinstance(edit, Delete))
     adds = verdict.notify_changed and "SUCCESS" in verdict.notify
     action = Action.FORWARD if verdict.action is Action.WITHHOLD else verdict.action

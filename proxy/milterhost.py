@@ -256,7 +256,7 @@ class MilterHost:
         may_be_withheld = report is not None and report.only_reports and report.must_deliver is None
         if self._settings.on_ledger_failure == "defer" or may_be_withheld:
             raise LedgerError(self._ledger_problem or "the ledger cannot be used")
-        return without_additions(judgement)
+        return without_additions(judgement, one_header=True)
 
     def _recorded(
         self, judgement: Judgement, seen: Observation, queue_id: str | None
