@@ -216,6 +216,31 @@ def test_outcomes_for_addresses_that_are_not_on_record_are_passed_over(kept: Kep
     assert kept.one().outcome == "accepted"
 
 
+@pytest.mark.parametrize(
+    ("told", "outcome", "state"),
+    [
+        ((ACCEPTED, DEFERRED), "accepted", "waiting"),
+        ((ACCEPTED, REFUSED), "accepted", "waiting"),
+        ((REFUSED, ACCEPTED), "accepted", "waiting"),
+        ((DEFERRED, REFUSED), "refused", "failed"),
+        ((REFUSED, DEFERRED), "deferred", "waiting"),
+    ],
+)
+@pytest.mark.parametrize("together", [True, False])
+def test_of_several_outcomes_the_last_holds_but_who_has_the_message_has_it(
+    kept: Kept, told: tuple[Outcome, ...], outcome: str, state: str, together: bool
+) -> None:
+    async def work(ledger: Ledger) -> None:
+        begun = await ledger.begin(record(to(), key=b"1"))
+        finished = [ledger.finish(begun, [(YAMADA, one)], "reply") for one in told] if together else []
+        await asyncio.gather(*finished)
+        for one in told if not together else ():
+            await ledger.finish(begun, [(YAMADA, one)], "reply")
+
+    kept.use(work)
+    assert (kept.one().outcome, kept.one().state) == (outcome, state)
+
+
 def test_an_address_that_was_given_twice_has_two_rows_and_two_outcomes(kept: Kept) -> None:
     async def work(ledger: Ledger) -> None:
         begun = await ledger.begin(record(to(), to(), key=b"1"))

@@ -110,6 +110,10 @@ def test_no_personal_data_stands_in_the_bodies_of_entries(tmp_path: Path) -> Non
         number = writing.attest(1, "phone", 0, "root", "yamada said so in a letter")
         writing.revoke(number, [1], "root")
         writing.consent(YAMADA, Consent.DENIED, "root", "by letter")
-    text = "\n".join(bodies(tmp_path / "ledger.db"))
-    assert len(text.splitlines()) == 7
+    open_ = [json.loads(body) for body in bodies(tmp_path / "ledger.db")]
+    assert len(open_) == 7
+    for body in open_:
+        # Commitments are random: any word may stand in them.
+        body["cells"] = sorted(body["cells"])
+    text = json.dumps(open_, ensure_ascii=False)
     assert [word for word in secret if word in text] == []

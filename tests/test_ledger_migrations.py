@@ -80,9 +80,25 @@ def test_a_ledger_of_a_newer_version_is_refused_in_words(path: Path, monkeypatch
 
 
 def test_many_processes_may_make_the_same_ledger_at_once(path: Path) -> None:
-    code = f"from kaifu.proxy.ledger_open import open_ledger; open_ledger('sqlite:///{path}')"
-    starting = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(6)]
+    code = (
+        "import sqlite_utils.migrations\n"
+        "from kaifu.proxy.ledger_open import open_ledger\n"
+        "print('ready', flush=True)\n"
+        "input()\n"
+        f"open_ledger('sqlite:///{path}')\n"
+    )
+    pipe = subprocess.PIPE
+    starting = [subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe, text=True) for _ in range(6)]
+    for each in starting:
+        assert each.stdout is not None
+        assert each.stdout.readline() == "ready\n"
+    for each in starting:
+        assert each.stdin is not None
+        each.stdin.write("go\n")
+        each.stdin.flush()
     assert [each.wait(60) for each in starting] == [0] * 6
+    for each in starting:
+        each.communicate()
     with closing(sqlite3.connect(path)) as db:
         assert len(migrations.applied(db)) == len(migrations.STEPS)
 

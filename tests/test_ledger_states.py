@@ -29,6 +29,7 @@ VALUES = (
     *("displayed", "deleted", "denied", "failed", "dispatched", "processed"),
     *("delayed", "relayed", "expanded", "delivered", "opened", "", "reply"),
 )
+REPEATED = (Verdict.MATCHED, Verdict.MATCHED, Verdict.WRONG_RECIPIENT)
 pieces = st.tuples(
     st.sampled_from(tuple(EvidenceKind)), st.sampled_from(tuple(Verdict)), st.sampled_from(VALUES), st.integers(0, 9)
 )
@@ -65,9 +66,9 @@ def test_any_order_and_any_repetition_of_evidence_gives_the_same_standing(
 
 @settings(max_examples=40)
 @given(
-    st.lists(
-        st.tuples(st.sampled_from(tuple(Verdict)), st.sampled_from(VALUES), st.integers(0, 3)), max_size=6
-    ).flatmap(lambda some: st.tuples(st.just(some), st.permutations(some + some[:2])))
+    st.lists(st.tuples(st.sampled_from(REPEATED), st.sampled_from(VALUES[:3]), st.integers(0, 3)), max_size=6).flatmap(
+        lambda some: st.tuples(st.just(some), st.permutations(some + some[:2]))
+    )
 )
 def test_any_order_of_evidence_gives_the_same_row_in_the_ledger(
     tmp_path_factory: pytest.TempPathFactory,
