@@ -11,11 +11,8 @@ import sys
 
 import click
 
-from kaifu.policies.document import ProblemsError
-
-from .cli_run import CannotStart, check_ledger
+from .cli_run import CannotStart, check_ledger, refusing_to_start
 from .journal import Journal
-from .ledger import LedgerError
 from .ledger_blocking import BlockingLedger
 from .ledger_open import ledger_path
 from .milterhost import MilterHost
@@ -28,23 +25,13 @@ from .settings import MilterSettings, Settings, config_path, load_settings
 @click.option("--config", type=click.Path(), help="Settings file; else $KAIFU_CONFIG, else /etc/kaifu/kaifu.yaml.")
 def milter(config: str | None) -> None:
     """Run the milter inside Postfix or Sendmail."""
-    try:
+    with refusing_to_start():
         settings = load_settings(config_path(config))
         if settings.milter is None:
             raise CannotStart(
                 f"{settings.file}: there is no milter: section; see the settings reference in proxy/README.md"
             )
-        status = run(settings, settings.milter)
-    except ProblemsError as error:
-        for problem in error.problems:
-            click.echo(str(problem), err=True)
-        sys.exit(2)
-    except (CannotStart, LedgerError) as error:
-        click.echo(str(error), err=True)
-        sys.exit(2)
-    # libmilter's threads are still there, and would crash an interpreter that is being taken down.
-    sys.stderr.flush()
-    os._exit(status)
+        sys.exit(run(settings, settings.milter))
 
 
 def run(settings: Settings, milter_settings: MilterSettings) -> int:

@@ -13,7 +13,8 @@ import socket
 import ssl
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import click
@@ -38,13 +39,20 @@ class CannotStart(Exception):
 @click.option("--config", type=click.Path(), help="Settings file; else $KAIFU_CONFIG, else /etc/kaifu/kaifu.yaml.")
 def relay(config: str | None) -> None:
     """Run the SMTP relay in front of the next hop."""
-    try:
+    with refusing_to_start():
         settings = load_settings(config_path(config))
         if settings.relay is None:
             raise CannotStart(
                 f"{settings.file}: there is no relay: section; see the settings reference in proxy/README.md"
             )
         run(settings, settings.relay)
+
+
+@contextmanager
+def refusing_to_start() -> Iterator[None]:
+    """Reasons not to start become sentences on standard error and exit status 2."""
+    try:
+        yield
     except ProblemsError as error:
         for problem in error.problems:
             click.echo(str(problem), err=True)
