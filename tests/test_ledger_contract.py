@@ -161,6 +161,18 @@ def test_the_same_message_sent_again_after_250_is_another_message(kept: Kept) ->
     assert [row.outcome for row in kept.rows()] == ["accepted", "unknown"]
 
 
+@pytest.mark.parametrize("announced", [(), (b"1",), (b"0", b"1")])
+def test_attempts_are_told_apart_within_one_transaction_too(kept: Kept, announced: tuple[bytes, ...]) -> None:
+    with store(kept.path) as opened:
+        writing = Journal(opened.db)
+        writing.start(announced)
+        begun = [writing.begin(record(to(), key=b"1")) for _ in range(2)]
+        writing.finish(begun[0], [(YAMADA, ACCEPTED)], "250 ok", 0)
+        begun += [writing.begin(record(to(), key=b"1")) for _ in range(2)]
+        writing.commit()
+    assert [(one.message, one.repeated) for one in begun] == [(1, False), (1, True), (2, False), (2, True)]
+
+
 def test_a_retry_says_what_was_decided_this_time_for_those_not_served_yet(kept: Kept) -> None:
     async def work(ledger: Ledger) -> None:
         first = await ledger.begin(record(to(), to(SUZUKI), key=b"1"))
