@@ -208,6 +208,11 @@ def wait_until_deferred(site: Site, to: str, after: tuple[int, int]) -> Postfix:
     """Wait until the Postfix in front of kaifu has put a message off; that Postfix."""
     deferring = site.office if site.office.parameters.get("content_filter") else site.world
     deferring.wait_for_log(rf"to=<{re.escape(to)}>.*status=deferred", after[deferring is site.office])
+
+    def put_aside() -> bool:
+        return any(to in str(one) and one["queue_name"] == "deferred" for one in deferring.queue())
+
+    poll(put_aside, f"{deferring.hostname} to put the message aside")
     return deferring
 
 
