@@ -101,16 +101,16 @@ def page(
     db: sqlite3.Connection, wanted: Filter, *, after: Place | None = None, limit: int = 100, newest_first: bool = True
 ) -> list[Row]:
     """The next rows of a list, at most ``limit``; all of them when it is negative."""
-    queries = [_Conditions(db, wanted, role) for role in _roles(wanted)]
     found: dict[int, Row] = {}
+    order, beyond = ("DESC", "<") if newest_first else ("ASC", ">")
     db.execute("BEGIN")
     try:
-        for conditions in queries:
+        for question in _questions(db, wanted):
             if after is not None:
-                conditions.add(f"(r.at, r.id) {'<' if newest_first else '>'} (?, ?)", *after)
-            order = "DESC" if newest_first else "ASC"
-            sql = f"SELECT {_COLUMNS} {_FROM} {conditions.where()} ORDER BY r.at {order}, r.id {order} LIMIT ?"
-            for values in db.execute(sql, (*conditions.values, limit)):
+                question.add(f"{question.time} {beyond}= ?", after.at)
+                question.add(f"(r.at, r.id) {beyond} (?, ?)", *after)
+            sql = f"SELECT {_COLUMNS} {_FROM} {question.where()} ORDER BY {question.time} {order}, r.id {order} LIMIT ?"
+            for values in db.execute(sql, (*question.values, limit)):
                 found[values[1]] = Row(*(*values[:17], Standing(*values[17:23]), values[23]))
         ordered = sorted(found.values(), key=lambda row: row.place, reverse=newest_first)
         return _with_reasons(db, ordered if limit < 0 else ordered[:limit])
@@ -132,30 +132,41 @@ def rows(db: sqlite3.Connection, wanted: Filter, *, newest_first: bool = True, a
 def count(db: sqlite3.Connection, wanted: Filter, *, most: int) -> int:
     """How many rows there are, counted up to ``most``. Of a person, who is both sender and recipient counts twice."""
     found = 0
-    for role in _roles(wanted):
-        conditions = _Conditions(db, wanted, role)
-        sql = f"SELECT count(*) FROM (SELECT 1 {_FROM} {conditions.where()} LIMIT ?)"
-        found += int(db.execute(sql, (*conditions.values, most)).fetchone()[0])
+    for question in _questions(db, wanted):
+        sql = f"SELECT count(*) FROM (SELECT 1 {_FROM} {question.where()} LIMIT ?)"
+        found += int(db.execute(sql, (*question.values, most)).fetchone()[0])
     return min(found, most)
 
 
-_RECIPIENT = ("recipients", "r.address_key")
-_SENDER = ("messages", "m.sender_key")
-_Role = tuple[str, str] | None
+def _questions(db: sqlite3.Connection, wanted: Filter) -> list[_Question]:
+    """A filter as questions that SQLite can each answer in order by an index; the answers are merged.
+
+    A person is sender or recipient, and each state has its own stretch of the index.
+    """
+    if wanted.person is None:
+        roles = [wanted]
+    else:
+        roles = [replace(wanted, person=None, to=wanted.person), replace(wanted, person=None, sender=wanted.person)]
+    also = [(wanted.to, "r.address_key"), (wanted.sender, "m.sender_key")] if wanted.person is not None else []
+    states: list[tuple[str, ...]] = [(state,) for state in wanted.states] or [()]
+    return [_Question(db, replace(role, states=some), also) for role in roles for some in states]
 
 
-def _roles(wanted: Filter) -> tuple[_Role, ...]:
-    """A person is sender or recipient: two questions, each with its own index, and one merged answer."""
-    return (None,) if wanted.person is None else (_RECIPIENT, _SENDER)
+class _Question:
+    """The WHERE of a filter. ``time``: the column that gives rows in order: r.at and m.at are always the same."""
 
-
-class _Conditions:
-    """The WHERE of a filter, written so that SQLite takes an index that gives rows in order, where there is one."""
-
-    def __init__(self, db: sqlite3.Connection, wanted: Filter, role: _Role) -> None:
+    def __init__(self, db: sqlite3.Connection, wanted: Filter, also: list[tuple[str | None, str]]) -> None:
         self._db = db
         self._conditions: list[str] = []
         self.values: list[Any] = []
+        self.time = "r.at"
+        if wanted.to is not None:
+            self._address("recipients", "r.address_key", wanted.to)
+        if wanted.sender is not None:
+            self._address("messages", "m.sender_key", wanted.sender)
+        for address, column in also:
+            if address is not None:
+                self._address("", column, address)
         self._times(wanted)
         self._exact(wanted)
         self._one_of("r.state", wanted.states)
@@ -163,12 +174,6 @@ class _Conditions:
         self._one_of("m.kind", wanted.kinds)
         self._one_of("r.outcome", wanted.outcomes)
         self._one_of("r.request", wanted.requests)
-        if role is not None and wanted.person is not None:
-            self._address(*role, wanted.person)
-        if wanted.to is not None:
-            self._address(*_RECIPIENT, wanted.to)
-        if wanted.sender is not None:
-            self._address(*_SENDER, wanted.sender)
 
     def add(self, condition: str, *values: Any) -> None:
         self._conditions.append(condition)
@@ -179,9 +184,9 @@ class _Conditions:
 
     def _times(self, wanted: Filter) -> None:
         if wanted.since is not None:
-            self.add("r.at >= ?", wanted.since)
+            self.add(f"{self.time} >= ?", wanted.since)
         if wanted.until is not None:
-            self.add("r.at < ?", wanted.until)
+            self.add(f"{self.time} < ?", wanted.until)
 
     def _exact(self, wanted: Filter) -> None:
         if wanted.message is not None:
@@ -194,20 +199,20 @@ class _Conditions:
             self.add("instr(lower(m.subject), lower(?)) > 0", wanted.subject)
 
     def _one_of(self, column: str, values: Sequence[str]) -> None:
-        if len(values) == 1:
-            self.add(f"{column} = ?", values[0])
-        elif values:
-            # Several states have no common order in the index: walk in order of time instead.
-            self.add(f"+{column.lstrip('+')} IN ({','.join('?' * len(values))})", *values)
+        if values:
+            self.add(f"{column} IN ({','.join('?' * len(values))})", *values)
 
     def _address(self, table: str, column: str, wanted: str) -> None:
+        """``table``: where the column is; empty when another condition is to find the rows."""
         ranges = key_ranges(wanted)
         if ranges is None:
             self.add(f"instr({column.removesuffix('_key')}, ?) > 0", wanted)
         elif len(ranges) == 1 and ranges[0][1] is None:
-            self.add(f"{column} = ?", ranges[0][0])
+            self.add(f"{column if table else '+' + column} = ?", ranges[0][0])
+            if table == "messages":
+                self.time = "m.at"
         else:
-            plus = "" if self._is_small(table, column, ranges) else "+"
+            plus = "" if table and self._is_small(table, column, ranges) else "+"
             either = " OR ".join(f"({plus}{column} >= ? AND {plus}{column} < ?)" for _ in ranges)
             self.add(f"({either})", *(bound for both in ranges for bound in both))
 

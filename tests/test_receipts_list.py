@@ -396,6 +396,9 @@ def test_pages_of_any_size_give_every_row_that_fits_once_and_in_order(
         Filter(states=("waiting",), since=1),
         Filter(rule="one"),
         Filter(to="a@x.example"),
+        Filter(sender="a@x.example", until=9),
+        Filter(person="a@x.example"),
+        Filter(states=("waiting", "denied")),
         Filter(message=3),
         Filter(message_id="1@a"),
     ],
@@ -414,7 +417,9 @@ def test_a_page_is_found_through_an_index_and_needs_no_sorting(
         step for step in steps if step == "SCAN m" or (step.startswith("SCAN r") and "USING INDEX" not in step)
     ] == []
     assert [
-        step for step in steps if "TEMP B-TREE" in step and wanted.message is None and wanted.message_id is None
+        step
+        for step in steps
+        if "TEMP B-TREE FOR ORDER" in step and wanted.message is None and wanted.message_id is None
     ] == []
 
 
