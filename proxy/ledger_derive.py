@@ -21,6 +21,9 @@ from .ledger import EvidenceKind, Outcome, RequestState
 from .ledger_entries import Entry, at_value, canonical
 from .ledger_states import NOTHING, Standing, join, outcome_after, standing_of, state_of
 
+ATTEMPT_MICROSECONDS = 7 * 86400 * 1_000_000
+"""So long after it was begun can an attempt be repeated (RFC 5321 4.5.4.1: clients give up after four or five days)."""
+_CLEAN_EVERY = 256
 _NO_IDS: dict[str, Any] = {}
 _INSERT_MESSAGE = "INSERT INTO messages VALUES (?,?,?,?,?,?,?,?,?,?)"
 _INSERT_RECIPIENT = (
@@ -68,7 +71,7 @@ class Derived:
         self._db = db
         self._messages: list[tuple[Any, ...]] = []
         self._recipients: list[tuple[Any, ...]] = []
-        self._attempts: list[tuple[int, bytes]] = []
+        self._attempts: list[tuple[int, bytes, int]] = []
         self._outcomes: list[tuple[str, int]] = []
         self._answered: list[int] = []
         self._apply = {
@@ -98,7 +101,7 @@ class Derived:
             db.executemany(_INSERT_RECIPIENT, self._recipients)
             self._recipients.clear()
         if self._attempts:
-            db.executemany("INSERT INTO attempts VALUES (?,?)", self._attempts)
+            db.executemany("INSERT INTO attempts VALUES (?,?,?)", self._attempts)
             self._attempts.clear()
         if self._outcomes:
             self._write_outcomes()
@@ -146,7 +149,9 @@ class Derived:
         for decided in body["to"]:
             self._recipient(entry, decided, entry.at)
         if "attempt" in ids and entry.message is not None:
-            self._attempts.append((entry.message, bytes.fromhex(ids["attempt"])))
+            self._attempts.append((entry.message, bytes.fromhex(ids["attempt"]), entry.at))
+            if entry.message % _CLEAN_EVERY == 0:
+                self._forget_attempts(entry.at)
 
     def _recipient(self, entry: Entry, decided: dict[str, Any], at: int) -> None:
         address = (entry.cells.get(f"to.{decided['id']}") or _NO_IDS).get("address")
@@ -168,6 +173,17 @@ class Derived:
                 outcome,
                 _FRESH_STATE[request],
             )
+        )
+
+    def _forget_attempts(self, now: int) -> None:
+        """Drop attempts that nobody repeats any more: some of the oldest, often enough to keep up.
+
+        When, depends on the entries alone, so that a rebuild does the same.
+        """
+        self.flush()
+        self._db.execute(
+            "DELETE FROM attempts WHERE message IN (SELECT message FROM attempts ORDER BY message LIMIT ?) AND at < ?",
+            (4 * _CLEAN_EVERY, now - ATTEMPT_MICROSECONDS),
         )
 
     def _attempt(self, entry: Entry) -> None:

@@ -29,14 +29,14 @@ from .ledger import (
     Verdict,
 )
 from .ledger_bodies import body_of, decided, ids_of, open_value, personal, report_of
-from .ledger_derive import Derived, number_of, report_key
+from .ledger_derive import ATTEMPT_MICROSECONDS, Derived, number_of, report_key
 from .ledger_entries import SALT_LENGTH, Cell, Entry, at_text, clean, microseconds, seal
 from .ledger_states import answered, outcome_after
 
 SERVED_SECONDS = 7 * 86400
 
 _KEYS_AT_ONCE = 20
-_LOOK_UP = f"SELECT key, message FROM attempts WHERE key IN ({','.join('?' * _KEYS_AT_ONCE)})"
+_LOOK_UP = f"SELECT key, message, at FROM attempts WHERE key IN ({','.join('?' * _KEYS_AT_ONCE)}) ORDER BY message"
 
 
 def now() -> int:
@@ -62,7 +62,7 @@ class Journal:
         self._derived = Derived(db)
         self._entries: list[tuple[int, int | None, str]] = []
         self._cells: list[Cell] = []
-        self._attempts: dict[bytes, int | None] = {}
+        self._attempts: dict[bytes, tuple[int, int] | None] = {}
         self._answered: set[int] = set()
         self._salts, self._salts_used = b"", 0
         self._entry = 0
@@ -134,20 +134,22 @@ class Journal:
         """Write what is known before the final dot. See :meth:`kaifu.proxy.ledger.Ledger.begin`."""
         begun = Begun(None, record.message_id)
         if record.recipients:
-            unanswered = self._unanswered(record.attempt_key)
+            unanswered = self._unanswered(record.attempt_key, microseconds(record.at))
             begun = self._first_attempt(record) if unanswered is None else self._next_attempt(record, unanswered)
         for evidence in record.evidence:
             self._evidence(record, evidence, begun)
         return begun
 
-    def _unanswered(self, key: bytes) -> int | None:
+    def _unanswered(self, key: bytes, at: int) -> int | None:
         """The message that an attempt with this key continues."""
         if not key:
             return None
         if key not in self._attempts:
             self._look_up([key])
         found = self._attempts[key]
-        return None if found in self._answered else found
+        if found is None or found[0] in self._answered or found[1] < at - ATTEMPT_MICROSECONDS:
+            return None
+        return found[0]
 
     def _look_up(self, keys: Sequence[bytes]) -> None:
         for start in range(0, len(keys), _KEYS_AT_ONCE):
@@ -155,7 +157,7 @@ class Journal:
             # Always the same statement, so that it is compiled once: the last key fills the places left over.
             some += some[-1:] * (_KEYS_AT_ONCE - len(some))
             self._attempts.update(dict.fromkeys(some))
-            self._attempts.update(self._db.execute(_LOOK_UP, some).fetchall())
+            self._attempts.update((key, (message, at)) for key, message, at in self._db.execute(_LOOK_UP, some))
 
     def _first_attempt(self, record: Record) -> Begun:
         message_id, body = record.message_id, body_of(record)
@@ -181,7 +183,7 @@ class Journal:
             cells[f"to.{self._recipient}"] = personal(recipient)
             told.append((self._recipient, recipient.address))
         self._message += 1
-        self._attempts[record.attempt_key] = self._message
+        self._attempts[record.attempt_key] = self._message, microseconds(record.at)
         self._write("message", microseconds(record.at), self._message, body, cells)
         begun = _Begun(self._message, message_id)
         object.__setattr__(begun, "to", tuple(told))

@@ -63,7 +63,7 @@ CREATE INDEX recipients_at ON recipients (at);
 CREATE INDEX recipients_state ON recipients (state, at);
 CREATE INDEX recipients_address ON recipients (address_key, at) WHERE address_key IS NOT NULL;
 CREATE INDEX recipients_rule ON recipients (rule, at) WHERE rule IS NOT NULL;
-CREATE TABLE attempts (message INTEGER PRIMARY KEY, key BLOB NOT NULL);
+CREATE TABLE attempts (message INTEGER PRIMARY KEY, key BLOB NOT NULL, at INTEGER NOT NULL);
 CREATE INDEX attempts_key ON attempts (key);
 CREATE TABLE evidence (
     entry INTEGER PRIMARY KEY, recipient INTEGER, at INTEGER NOT NULL, kind TEXT NOT NULL, verdict TEXT NOT NULL,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.ledger_values import NOON, SUZUKI, YAMADA, receipt, record, store, tables, to
+from tests.ledger_values import NOON, SUZUKI, YAMADA, journal, receipt, record, store, tables, to
 
 from kaifu.policies.facts import AskedBy, Consent, Direction
 from kaifu.proxy.ledger import Begun, EvidenceKind, Ledger, LedgerError, Outcome, Query, RequestState, Served, Verdict
@@ -21,6 +21,7 @@ from kaifu.proxy.ledger_journal import SERVED_SECONDS, Journal
 from kaifu.proxy.ledger_open import open_ledger
 from kaifu.proxy.ledger_people import set_consent
 from kaifu.proxy.ledger_read import Filter, Row, rows
+from kaifu.proxy.ledger_rebuild import rebuild
 
 ACCEPTED, REFUSED, DEFERRED, WITHHELD = Outcome.ACCEPTED, Outcome.REFUSED, Outcome.DEFERRED, Outcome.WITHHELD
 
@@ -159,6 +160,27 @@ def test_the_same_message_sent_again_after_250_is_another_message(kept: Kept) ->
     assert not second.repeated
     assert second.message != first.message
     assert [row.outcome for row in kept.rows()] == ["accepted", "unknown"]
+
+
+def test_an_attempt_that_nobody_repeats_for_a_week_is_over(kept: Kept) -> None:
+    async def work(ledger: Ledger) -> list[bool]:
+        await ledger.begin(record(to(), key=b"1"))
+        days = [record(to(), key=b"1", minutes=minutes) for minutes in (7 * 1440, 7 * 1440 + 1, 7 * 1440 + 2)]
+        return [(await ledger.begin(one)).repeated for one in days]
+
+    assert kept.use(work) == [True, False, True]
+
+
+def test_attempts_that_are_over_take_no_space(kept: Kept) -> None:
+    with store(kept.path) as opened:
+        for minutes, numbers in ((0, range(300)), (8 * 1440, range(300, 700))):
+            with journal(opened) as writing:
+                for number in numbers:
+                    writing.begin(record(to(), key=b"%d" % number, minutes=minutes))
+        before = tables(kept.path)
+        assert len(before["attempts"]) == 400
+        rebuild(opened.db)
+        assert tables(kept.path) == before
 
 
 @pytest.mark.parametrize("announced", [(), (b"1",), (b"0", b"1")])
