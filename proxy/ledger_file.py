@@ -13,8 +13,10 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import random
 import sqlite3
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -98,6 +100,22 @@ def connect(path: Path, *, write: bool) -> sqlite3.Connection:
     return db
 
 
+def begin_writing(db: sqlite3.Connection) -> None:
+    """Open a write transaction, waiting for other writers for :data:`BUSY_SECONDS`. sqlite3's errors.
+
+    SQLite's own waiting sleeps for up to 0.1 s between tries and starves beside a writer that commits without pause.
+    """
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            db.execute("BEGIN IMMEDIATE")
+            return
+        except sqlite3.OperationalError as error:
+            if not error.sqlite_errorname.startswith("SQLITE_BUSY") or time.monotonic() > deadline:
+                raise
+        time.sleep(random.uniform(0.0002, 0.001))
+
+
 @contextmanager
 def _alone(directory: Path) -> Iterator[None]:
     """Hold a lock on the directory: one process at a time creates or migrates. (Never lock the file: closing
@@ -168,6 +186,8 @@ class Store:
             if write and self.db.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
                 self.db.execute("PRAGMA journal_mode = WAL")
             self.db.execute("SELECT entry FROM head").fetchone()
+            if write:
+                self.db.execute("PRAGMA busy_timeout = 0")  # From here on begin_writing waits.
         except BaseException:
             self.db.close()
             raise

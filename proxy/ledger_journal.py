@@ -31,10 +31,13 @@ from .ledger import (
 from .ledger_bodies import body_of, decided, ids_of, open_value, personal, report_of
 from .ledger_derive import ATTEMPT_MICROSECONDS, Derived, number_of, report_key
 from .ledger_entries import SALT_LENGTH, Cell, Entry, at_text, clean, microseconds, seal
+from .ledger_file import begin_writing
 from .ledger_states import answered, outcome_after
 
 SERVED_SECONDS = 7 * 86400
 
+PAUSE_SECONDS = 0.001
+"""Who writes without pause waits so long before the next transaction while other processes write too."""
 _KEYS_AT_ONCE = 20
 _LOOK_UP = f"SELECT key, message, at FROM attempts WHERE key IN ({','.join('?' * _KEYS_AT_ONCE)}) ORDER BY message"
 
@@ -65,21 +68,26 @@ class Journal:
         self._attempts: dict[bytes, tuple[int, int] | None] = {}
         self._answered: set[int] = set()
         self._salts, self._salts_used = b"", 0
+        self._committed_at = 0.0
+        self._shared = False
         self._entry = 0
         self._message = 0
         self._recipient = 0
 
     def start(self, keys: Sequence[bytes] = ()) -> None:
-        """Open a write transaction, waiting for other writers as long as the connection's busy timeout.
+        """Open a write transaction, waiting for other writers, and letting them in when there are any.
 
         ``keys``: attempts that will be begun, so that all of them can be looked up at once.
         """
         self._attempts.clear()
         self._answered.clear()
-        self._db.execute("BEGIN IMMEDIATE")
-        self._look_up(keys)
+        if self._shared and time.monotonic() - self._committed_at < PAUSE_SECONDS:
+            time.sleep(PAUSE_SECONDS)
+        begin_writing(self._db)
         row = self._db.execute("SELECT entry, message, recipient FROM head").fetchone()
+        self._shared = self._entry not in (0, row[0])
         self._entry, self._message, self._recipient = row
+        self._look_up(keys)
 
     def flush(self) -> None:
         """Hand all rows to SQLite, still within the transaction."""
@@ -98,6 +106,7 @@ class Journal:
             "UPDATE head SET entry = ?, message = ?, recipient = ?", (self._entry, self._message, self._recipient)
         )
         self._db.execute("COMMIT")
+        self._committed_at = time.monotonic()
 
     def rollback(self) -> None:
         """Undo everything since :meth:`start`. Raises nothing: there may be no transaction any more."""

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from .ledger import LedgerError
 from .ledger_derive import Derived
 from .ledger_entries import Entry, unseal
+from .ledger_file import begin_writing
 from .migrations import DERIVED
 
 _EVERY = 2000
@@ -50,7 +51,7 @@ def _entry(number: int, body: str, cells: dict[str, str | bytes]) -> Entry:
 
 def rebuild(db: sqlite3.Connection, progress: Callable[[int], None] = lambda _: None) -> int:
     """Recompute everything derived; returns the number of entries. ``progress`` is told how many are done."""
-    db.execute("BEGIN IMMEDIATE")
+    begin_writing(db)
     try:
         late = _empty(db)
         done = _apply(db, progress)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import sqlite3
 import subprocess
 import sys
+import threading
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from tests.ledger_values import bodies, store, tables
+from tests.ledger_values import bodies, record, store, tables, to
 
 from kaifu.proxy.ledger_entries import unseal
+from kaifu.proxy.ledger_journal import Journal
 from kaifu.proxy.ledger_rebuild import rebuild
 
 FOREVER = 1_000_000
@@ -84,3 +87,28 @@ def test_a_killed_process_loses_nothing_that_was_acknowledged(tmp_path: Path, se
     check(path, begun, finished)
     with closing(sqlite3.connect(path)) as db:
         assert db.execute("SELECT count(*) FROM messages").fetchone()[0] >= len(begun)
+
+
+def test_a_process_that_writes_without_pause_does_not_starve_another(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    busy = start(path, "busy", FOREVER)
+    assert busy.stdout is not None
+    try:
+        busy.stdout.readline()
+        drain = threading.Thread(target=busy.stdout.read, daemon=True)
+        drain.start()
+        with store(path) as opened:
+            writing, others = Journal(opened.db), []
+            for number in range(40):
+                writing.start()
+                others.append(opened.db.execute("SELECT entry FROM head").fetchone()[0])
+                writing.begin(record(to(), key=b"%d" % number))
+                writing.commit()
+    finally:
+        busy.kill()
+        busy.wait()
+        drain.join()
+    # Both made progress: between two of ours there were some of theirs, but never very many.
+    theirs = [later - earlier - 1 for earlier, later in itertools.pairwise(others)]
+    assert sum(theirs) > 0
+    assert max(theirs) < 2000
