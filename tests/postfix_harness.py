@@ -355,11 +355,12 @@ class Dovecot(LoggedProcess):
 
     PASSWORDS: Mapping[str, str] = {"tanaka@example.co.jp": "ひみつ no:1", "sato@example.co.jp": "sesame"}
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, at: Path | None = None) -> None:
+        """``at``: where its socket is to be, as in the queue directory of a Postfix that is chrooted."""
         super().__init__("Dovecot")
         self.directory = folder / "dovecot"
         self.directory.mkdir(mode=0o755)
-        self.socket = self.directory / "auth"
+        self.socket = at or self.directory / "auth"
         users = self.directory / "users"
         users.write_text("".join(f"{u}:{_hashed(p)}\n" for u, p in self.PASSWORDS.items()), encoding="utf-8")
         self._config = self.directory / "dovecot.conf"
