@@ -194,6 +194,7 @@ class SqliteLedger:
         self._closed = True
         writer, self._writer = self._writer, None
         reader, self._reader = self._reader, None
-        for thread in (writer, reader):
+        # The writer last: the last connection moves SQLite's log into the file, and only a writer can.
+        for thread in (reader, writer):
             if thread is not None:
                 await asyncio.to_thread(thread.stop)

@@ -14,7 +14,7 @@ import sqlite_utils
 from tests.ledger_values import journal, record, store, to
 
 from kaifu.proxy import migrations
-from kaifu.proxy.ledger import LedgerError
+from kaifu.proxy.ledger import LedgerError, Query
 from kaifu.proxy.ledger_file import Store, prepare
 from kaifu.proxy.ledger_open import open_ledger
 
@@ -131,6 +131,17 @@ def test_looking_at_a_ledger_changes_nothing_in_it(path: Path) -> None:
         looking.db.execute("DELETE FROM entries")
     looking.close()
     assert path.read_bytes() == octets
+
+
+def test_a_closed_ledger_is_one_file(path: Path) -> None:
+    async def work() -> None:
+        ledger = open_ledger(f"sqlite:///{path}")
+        await ledger.begin(record(to(), key=b"1"))
+        await ledger.look(Query(envids=("x",)))
+        await ledger.close()
+
+    asyncio.run(work())
+    assert [each.name for each in path.parent.iterdir()] == [path.name]
 
 
 def test_every_commit_waits_for_the_disk(path: Path) -> None:
