@@ -146,7 +146,7 @@ class NextHop:
             self.rules.append(Rule(when, act, text, then, always))
 
     def release(self, reply: bytes, connection: int | None = None) -> None:
-        """Let the connection that is being held answer ``reply`` (without CRLF)."""
+        """Let the connection that is being held answer ``reply`` (without CRLF); it has when this returns."""
 
         def held() -> _Peer | None:
             return next((p for p in self._peers.values() if p.held and connection in (None, p.number)), None)
@@ -158,6 +158,8 @@ class NextHop:
             peer.released.append(reply)
             peer.held = False
             self._changed.notify_all()
+        gone = peer.number
+        self.wait(lambda: not peer.released or gone not in self._peers, "the next hop to say what it held back")
 
     def wait(self, true: Callable[[], object], what: str, seconds: float = DEADLINE) -> None:
         """Wait until something holds; :class:`AssertionError` when it does not come to pass."""
@@ -255,6 +257,10 @@ class NextHop:
             reply = self._held(peer) if rule.act == "hold" else rule.text
         if reply:
             self._send(peer, reply if rule is not None and rule.act == "send" else reply + b"\r\n")
+        if peer.released:
+            with self._changed:
+                peer.released.clear()
+                self._changed.notify_all()
         if rule is not None and (ending := rule.act if rule.act in ("close", "reset") else rule.then):
             self._end(peer, ending)
         return reply
@@ -266,7 +272,7 @@ class NextHop:
             self._changed.wait_for(lambda: not peer.held)
             if not peer.released:
                 raise _Gone
-            return peer.released.pop(0)
+            return peer.released[0]
 
     def _end(self, peer: _Peer, how: str) -> None:
         self.told(f"N{peer.number}>", f"({how})".encode())
