@@ -16,8 +16,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from . import migrations
 from .display import json_line, visible
-from .ledger_cli import chosen, failing, ledger_options, reading
-from .ledger_file import Store, prepare
+from .ledger_cli import chosen, failing, ledger_options, opened
+from .ledger_file import prepare
 from .ledger_rebuild import rebuild
 from .ledger_shown import utc
 
@@ -33,7 +33,7 @@ def ledger() -> None:
 def stats(as_json: bool, config: str | None, ledger_url: str | None) -> None:
     """How much is in it, and in which states."""
     where = chosen(config, ledger_url)
-    with reading(where.path) as db:
+    with opened(where.path) as db:
         figures: dict[str, Any] = {"ledger": str(where.path), **_figures(db)}
     if as_json:
         click.echo(json_line(figures))
@@ -91,12 +91,8 @@ def rebuild_command(config: str | None, ledger_url: str | None) -> None:
     long, so clients keep it and try again.
     """
     where = chosen(config, ledger_url)
-    with failing(where.path):
-        store = Store(where.path, write=True)
-        try:
-            done = _with_progress(store.db)
-        finally:
-            store.close()
+    with opened(where.path, write=True) as db:
+        done = _with_progress(db)
     click.echo(f"Rebuilt from {done} entries.")
 
 

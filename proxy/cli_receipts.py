@@ -37,7 +37,7 @@ from .ledger_cli import (
     failing,
     ledger_options,
     moment,
-    reading,
+    opened,
     standard_output,
 )
 from .ledger_derive import search_key
@@ -143,7 +143,7 @@ def list_command(
         raise click.UsageError("give --json or --csv, not both")
     if limit is None and not (as_json or as_csv) and sys.stdout.isatty():
         limit = ON_A_SCREEN
-    with reading(where.path) as db:
+    with opened(where.path) as db:
         found = rows(db, wanted, newest_first=not oldest_first, at_once=min(limit or 500, 500))
         if as_json or as_csv:
             _write(write_json if as_json else write_csv, islice(found, limit or None), sys.stdout)
@@ -178,7 +178,7 @@ def show(name: str, as_json: bool, config: str | None, ledger_url: str | None) -
     ID is the number that the list shows, or a Message-ID.
     """
     where = chosen(config, ledger_url)
-    with reading(where.path) as db:
+    with opened(where.path) as db:
         details = [one for number in messages_called(db, name) if (one := detail(db, number)) is not None]
     if not details:
         click.echo(visible(f"The ledger has no message {name}."), err=True)
@@ -216,7 +216,7 @@ def export(
     where = chosen(config, ledger_url)
     wanted = _filter(where, options)
     write = write_json if as_json else write_csv
-    with reading(where.path) as db:
+    with opened(where.path) as db:
         if output is None:
             _write(write, rows(db, wanted, newest_first=False), sys.stdout)
             return
@@ -286,7 +286,7 @@ def note(
     seen_at = now() if at is None else moment(at, where.zone)
     if seen_at > now():
         raise click.UsageError("--at lies in the future")
-    with reading(where.path) as db:
+    with opened(where.path) as db:
         recipients = _recipients(db, name, to)
     with failing(where.path):
         if revoked is not None:

@@ -7,6 +7,7 @@ standard error; :class:`Failure` is that.
 from __future__ import annotations
 
 import io
+import os
 import re
 import sqlite3
 import sys
@@ -89,16 +90,20 @@ def failing(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[sqlite3.Connection]:
-    """A read-only connection; it creates and changes nothing."""
-    with failing(path):
-        if not path.exists():
-            raise LedgerError(f"there is no ledger at {path}; kaifu relay makes one when it starts")
-        store = Store(path, write=False)
-        try:
+def opened(path: Path, *, write: bool = False) -> Iterator[sqlite3.Connection]:
+    """A connection to a ledger that is there, read-only unless told otherwise."""
+    try:
+        os.stat(path)
+        store = Store(path, write=write)
+    except FileNotFoundError:
+        raise Failure(f"there is no ledger at {path}; kaifu relay makes one when it starts") from None
+    except (OSError, LedgerError, sqlite3.Error) as error:
+        raise Failure(str(explain(error, path))) from None
+    try:
+        with failing(path):
             yield store.db
-        finally:
-            store.close()
+    finally:
+        store.close()
 
 
 _AGO = re.compile(r"(\d{1,6})([mhdw])", re.ASCII)

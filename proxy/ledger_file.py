@@ -40,9 +40,9 @@ def explain(error: Exception, path: Path) -> LedgerError:
         text = "is locked by another process; it is tried again with the next message"
     elif name.startswith("SQLITE_FULL") or (name.startswith("SQLITE_IOERR") and _is_full(path)):
         text = "cannot be written: no space left on its file system; make room"
-    elif name.startswith("SQLITE_READONLY"):
-        text = "cannot be written: the file or its file system is read-only"
-    elif name.startswith("SQLITE_CANTOPEN"):
+    elif name == "SQLITE_READONLY_DBMOVED":
+        text = "was moved, deleted or replaced while it was open"
+    elif name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN")) or isinstance(error, PermissionError):
         text = _why_not_opened(path)
     elif name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
         text = f"is damaged or no SQLite database ({error}); move it away and restore a backup"
@@ -67,13 +67,15 @@ def _is_full(path: Path) -> bool:
 
 def _why_not_opened(path: Path) -> str:
     """SQLite only says that it cannot; the likely reasons, in words."""
-    try:
-        if os.statvfs(path.parent).f_flag & os.ST_RDONLY:
-            return "cannot be opened: its file system is read-only"
-    except OSError as error:
-        return f"cannot be opened: {error.strerror or error}"
-    if not os.access(path, os.R_OK | os.W_OK) or not os.access(path.parent, os.R_OK | os.W_OK | os.X_OK):
-        return "cannot be opened: this user may not read and write it and its directory; run the command as the service user"
+    if not all(os.access(each, os.R_OK | os.W_OK, effective_ids=True) for each in (path.parent, path)):
+        try:
+            if os.statvfs(path.parent).f_flag & os.ST_RDONLY:
+                return "cannot be opened: its file system is read-only"
+        except PermissionError:
+            pass
+        except OSError as error:
+            return f"cannot be opened: {error.strerror or error}"
+        return "cannot be opened: this user may not read and write it and its directory; act as the service user"
     return "cannot be opened; look at the file, its directory and their permissions"
 
 
@@ -144,7 +146,7 @@ def prepare(path: Path, *, create: bool) -> list[str]:
                 raise LedgerError(f"the ledger {path} is a directory or device, no file; name a file in the settings")
             if status.st_mode & 0o077:
                 path.chmod(0o600)
-                _log.warning("the ledger %s was readable by others; its mode is 0600 now", path)
+                _log.warning("the ledger %s was open to others; its mode is 0600 now", path)
             db = connect(path, write=True)
             try:
                 if migrations.pending(db):
@@ -162,7 +164,7 @@ def prepare(path: Path, *, create: bool) -> list[str]:
 def _identity(path: Path) -> Identity | None:
     try:
         status = os.stat(path)
-    except OSError:
+    except FileNotFoundError:
         return None
     return status.st_dev, status.st_ino
 

@@ -160,7 +160,7 @@ class Writer:
             counts, self._counts = self._counts, {}
         try:
             self._commit(jobs, counts)
-        except (sqlite3.Error, OSError, LedgerError) as error:
+        except Exception as error:  # noqa: BLE001 - the thread must live, and nobody may wait for ever
             self._failed(jobs, counts, error)
         else:
             self._kept.clear()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -309,6 +310,28 @@ def test_every_command_says_in_one_sentence_that_the_ledger_is_damaged(tmp_path:
     assert (result.exit_code, result.stdout) == (2, "")
     assert "is damaged or no SQLite database" in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o644])
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_somebody_else_is_told_to_act_as_the_service_user(
+    run: Run, ledger: Path, words: tuple[str, ...], mode: int
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can become another user")
+    octets = ledger.read_bytes()
+    ledger.chmod(mode)
+    os.seteuid(65534)
+    try:
+        result = run(*words)
+    finally:
+        os.seteuid(0)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == (
+        f"the ledger {ledger} cannot be opened: this user may not read and write it and its directory; "
+        "act as the service user\n"
+    )
+    assert ledger.read_bytes() == octets
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
