@@ -31,7 +31,10 @@ def milter(config: str | None) -> None:
             raise CannotStart(
                 f"{settings.file}: there is no milter: section; see the settings reference in proxy/README.md"
             )
-        sys.exit(run(settings, settings.milter))
+        status = run(settings, settings.milter)
+    # libmilter's threads are still there, and would crash an interpreter that is being taken down.
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def run(settings: Settings, milter_settings: MilterSettings) -> int:

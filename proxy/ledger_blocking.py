@@ -1,13 +1,19 @@
-"""The ledger for hosts that work in threads of their own, such as libmilter's: the same writer and reader, without an event loop.
+"""The ledger for hosts that work in threads of their own, such as libmilter's: the same journal, without an event loop.
 
-Used by :mod:`kaifu.proxy.milterhost`. Calls block the calling thread until the answer is there; concurrent calls share
-an fsync all the same. Fails with :class:`LedgerError` like :class:`kaifu.proxy.ledger_sqlite.SqliteLedger`.
+Used by :mod:`kaifu.proxy.milterhost`. Calls block the calling thread until the answer is there. Handing work to another
+thread and waking up again costs more than the work, so the caller does it: questions are answered on one connection in
+turn; of those who have something to write one at a time has the turn, and writes for all who wait for theirs, with one
+fsync. The writer's own thread is left with what nobody waits for: outcomes, and figures.
+
+Fails with :class:`LedgerError` like :class:`kaifu.proxy.ledger_sqlite.SqliteLedger`, and works again by itself.
 """
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -15,12 +21,15 @@ from typing import Any, cast
 from kaifu.policies.facts import Direction
 
 from .ledger import Begun, Known, LedgerError, Outcome, Query, Record
+from .ledger_file import Store, explain
 from .ledger_journal import Journal, now
-from .ledger_sqlite import Reader
-from .ledger_writer import Job, Writer
+from .ledger_look import look
+from .ledger_writer import MOST, Job, Work, Writer
 
 WAIT_SECONDS = 60.0
 """How long a call waits for the disk before it gives up."""
+
+_NOTHING_KNOWN = Known()
 
 
 class _AtOnce:
@@ -30,38 +39,55 @@ class _AtOnce:
         work(*arguments)
 
 
-class _Answer:
-    """Where one thread waits for one result of another; what the standard library has for this costs ten times as much."""
+class _Turn(Job):
+    """A request of a thread that waits. ``done``: written, or known not to be."""
 
-    __slots__ = ("_error", "_lock", "_result")
+    __slots__ = ("done",)
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._lock.acquire()
-        self._result: Any = None
-        self._error: BaseException | None = None
+    def __init__(self, work: Work) -> None:
+        super().__init__(work, None)
+        self.done = False
 
-    def done(self) -> bool:
-        return not self._lock.locked()
 
-    def set_result(self, result: Any, /) -> None:
-        self._result = result
-        self._lock.release()
+class _Turns(Writer):
+    """The writer whose callers write themselves. ``_turn`` is held by whoever writes."""
 
-    def set_exception(self, exception: BaseException, /) -> None:
-        self._error = exception
-        self._lock.release()
+    def __init__(self, path: Path) -> None:
+        self._turn = threading.Lock()
+        self._waiting: deque[_Turn] = deque()
+        super().__init__(path, _AtOnce())
 
-    def exception(self) -> BaseException | None:
-        return self._error
+    def now(self, work: Work) -> Any:
+        """Do the work within a transaction; the result when it is on disk. Raises :class:`LedgerError`."""
+        job = _Turn(work)
+        self._waiting.append(job)
+        if not self._turn.acquire(timeout=WAIT_SECONDS):
+            raise LedgerError(f"the ledger {self._path} does not answer; is its disk stuck?")
+        try:
+            while not job.done:
+                self._write_for_all()
+        finally:
+            self._turn.release()
+        if job.error is not None:
+            raise job.error
+        return job.result
 
-    def wait(self, seconds: float) -> Any:
-        """The result. Raises what the other thread ran into, or TimeoutError; called once."""
-        if not self._lock.acquire(timeout=seconds):
-            raise TimeoutError
-        if self._error is not None:
-            raise self._error
-        return self._result
+    def _write_for_all(self) -> None:
+        batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST))]
+        try:
+            super()._write(cast(list[Job], batch))
+        except BaseException as error:
+            for job in batch:
+                job.error = job.error or LedgerError(f"the ledger {self._path} cannot be written: {error!r}")
+            raise
+        finally:
+            for job in batch:
+                job.done = True
+
+    def _write(self, batch: list[Job]) -> None:
+        """What the writer's own thread writes."""
+        with self._turn:
+            super()._write(batch)
 
 
 class BlockingLedger:
@@ -69,21 +95,40 @@ class BlockingLedger:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        loop = cast(Any, _AtOnce())
-        self._writer = Writer(path, loop)
-        self._reader = Reader(path, loop)
+        self._writer = _Turns(path)
+        self._reading = threading.Lock()
+        self._store: Store | None = None
 
     def look(self, query: Query) -> Known:
         """Answer a query from what is committed."""
         if not query:
-            return Known()
-        answer = _Answer()
-        self._reader.put(query, answer)
-        return cast(Known, self._wait(answer))
+            return _NOTHING_KNOWN
+        with self._reading:
+            try:
+                return self._look(query)
+            except (sqlite3.Error, OSError, LedgerError, ValueError) as error:
+                self._close_reading()
+                raise explain(error, self.path) from error
+
+    def _look(self, query: Query) -> Known:
+        if self._store is None:
+            self._store = Store(self.path, write=False)
+        self._store.guard()
+        db = self._store.db
+        db.execute("BEGIN")
+        try:
+            return look(db, query)
+        finally:
+            db.execute("ROLLBACK")
+
+    def _close_reading(self) -> None:
+        if self._store is not None:
+            self._store.close()
+            self._store = None
 
     def begin(self, record: Record) -> Begun:
         """Make a record durable."""
-        return cast(Begun, self._write(lambda journal: journal.begin(record)))
+        return cast(Begun, self._writer.now(lambda journal: journal.begin(record)))
 
     def finish(self, begun: Begun, outcomes: Sequence[tuple[str, Outcome]], reply: str) -> None:
         """Add outcomes; queued at once, written with the next commit."""
@@ -97,20 +142,14 @@ class BlockingLedger:
 
     def check(self) -> None:
         """Raise LedgerError unless a transaction can be committed now."""
-        self._write(lambda journal: None)
+        self._writer.now(_nothing)
 
     def close(self) -> None:
         """Write what is queued and close."""
         self._writer.stop()
-        self._reader.stop()
+        with self._reading:
+            self._close_reading()
 
-    def _write(self, work: Callable[[Journal], object]) -> object:
-        answer = _Answer()
-        self._writer.put(Job(work, answer))
-        return self._wait(answer)
 
-    def _wait(self, answer: _Answer) -> Any:
-        try:
-            return answer.wait(WAIT_SECONDS)
-        except TimeoutError:
-            raise LedgerError(f"the ledger {self.path} does not answer; is its disk stuck?") from None
+def _nothing(journal: Journal) -> None:
+    """The work of a check."""

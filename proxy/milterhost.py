@@ -22,7 +22,7 @@ from .address import AddressError, envid_of, parse_mail, parse_rcpt
 from .edits import HeaderEdit, milter_order
 from .envelope import Envelope, parameters_with_notify
 from .judgement import Action, Judgement, Verdict
-from .ledger import Begun, Known, LedgerError, Outcome, Record
+from .ledger import Begun, Known, LedgerError, Outcome, Query, Record
 from .ledger_blocking import BlockingLedger
 from .message import HeaderBlock
 from .observe import Observation, needs_body, observe
@@ -230,7 +230,7 @@ class MilterHost:
         works, known = True, _NOTHING_KNOWN
         if asked.message_ids or asked.envids or asked.consent_of:
             try:
-                known = self.ledger.look(replace(asked, retry_key=None))
+                known = self.ledger.look(Query(asked.message_ids, asked.envids, asked.consent_of))
             except LedgerError as error:
                 works = False
                 self.ledger_failed(error)
@@ -242,7 +242,7 @@ class MilterHost:
             queue_id="",
             hostname=self._milter.hostname,
             dsn=message.can_notify,
-            size=len(block.raw) + message.body_size,
+            size=len(block.raw) + message.body_size if policy.uses_size else None,
             one_header=True,
         )
         if not works and (judgement.record is not None or asked.message_ids or asked.envids):
