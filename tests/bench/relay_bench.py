@@ -108,7 +108,7 @@ def process(command: list[str | Path], log: Path) -> Iterator[subprocess.Popen[b
         try:
             yield running
         finally:
-            with suppress(ProcessLookupError):
+            with suppress(ProcessLookupError, FileNotFoundError):  # it may have ended by itself
                 os.kill(served(running.pid), signal.SIGTERM)
             running.wait(60)
 
