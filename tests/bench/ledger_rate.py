@@ -1,6 +1,6 @@
 """How fast the ledger writes: begin and finish of one-recipient messages, by 20 tasks that wait for each.
 
-    python tests/bench/ledger_rate.py [--rows 20000] [--tasks 20] [--look] [--loop uvloop|asyncio] [--keep FILE]
+    python tests/bench/ledger_rate.py [--rows 20000] [--tasks 20] [--people 1000000] [--look] [--loop uvloop|asyncio] [--keep FILE]
 
 Prints messages per second, CPU time per message (all threads, event loop included) and the size of the file per message.
 The file is made in ``--directory`` (default: the temporary directory), which decides what an fsync costs.
@@ -26,13 +26,13 @@ from kaifu.proxy.ledger_open import open_ledger
 REASON = 'rule "contracts to partners ask for a receipt" (line 12) adds a request that points to the sender'
 
 
-def record(number: int, chance: random.Random) -> Record:
-    """A message as the relay would record it."""
-    to = f"someone{chance.randrange(5000)}@partner{chance.randrange(200)}.example"
+def record(number: int, chance: random.Random, people: int = 1_000_000) -> Record:
+    """A message as the relay would record it, to one of so many people."""
+    to = f"someone{chance.randrange(people)}@partner{chance.randrange(200)}.example"
     return Record(
         at=datetime.now(UTC),
         queue_id=f"q{number:08x}",
-        sender=f"person{chance.randrange(500)}@example.co.jp",
+        sender=f"person{chance.randrange(min(people, 500))}@example.co.jp",
         attempt_key=chance.randbytes(32),
         message_id=f"{chance.getrandbits(96):024x}@mail.example.co.jp",
         subject=f"契約書のご確認 {number}",
@@ -61,10 +61,10 @@ async def messages(ledger: Ledger, share: list[Record], look: bool) -> None:
         ledger.finish(begun, ((one.recipients[0].address, Outcome.ACCEPTED),), "250 2.0.0 Ok: queued as 4XyZ12abcd")
 
 
-async def run(path: Path, rows: int, tasks: int, look: bool) -> tuple[float, float]:
+async def run(path: Path, rows: int, tasks: int, look: bool, people: int = 1_000_000) -> tuple[float, float]:
     """Wall and CPU seconds for that many messages."""
     chance = random.Random(1)
-    records = [record(number, chance) for number in range(rows)]
+    records = [record(number, chance, people) for number in range(rows)]
     ledger = open_ledger(f"sqlite:///{path}")
     await ledger.check()
     if look:
@@ -83,6 +83,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--rows", type=int, default=20_000)
     options.add_argument("--tasks", type=int, default=20)
+    options.add_argument("--people", type=int, default=1_000_000, help="how many recipients there are (senders: 500)")
     options.add_argument("--look", action="store_true", help="also ask for consent and partial success before each")
     options.add_argument("--loop", choices=("uvloop", "asyncio"), default="uvloop")
     options.add_argument("--directory", type=Path)
@@ -91,7 +92,7 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(dir=chosen.directory))
     path = (chosen.keep or folder / "ledger.db").absolute()
     try:
-        work = run(path, chosen.rows, chosen.tasks, chosen.look)
+        work = run(path, chosen.rows, chosen.tasks, chosen.look, chosen.people)
         if chosen.loop == "uvloop":
             import uvloop
 
