@@ -35,8 +35,9 @@ lint: $(READY) ## style, types, import contracts
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
 
-bench: $(READY) debian $(MILTER) ## kaifu, Postfix and a bare sink side by side
+bench: $(READY) debian $(MILTER) ## kaifu as relay and as milter, side by side with Postfix, a bare sink and other milters
 	@$(BIN)/python tests/bench/relay_bench.py
+	@$(BIN)/python tests/bench/milter_bench.py
 
 dist: $(READY) ## the wheel, and what pip needs to install it on a server, in dist/
 	@rm -rf dist && $(BIN)/python .ci/dist.py dist && ls dist
