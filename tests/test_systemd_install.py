@@ -8,6 +8,7 @@ environment instead. Everything else is typed as it stands, with paths put under
 from __future__ import annotations
 
 import os
+import pwd
 import re
 import shlex
 import shutil
@@ -16,6 +17,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import distribution
 from pathlib import Path
 
@@ -31,8 +33,8 @@ pytestmark = [
 ]
 
 
-def block(name: str) -> str:
-    (found,) = re.findall(rf"^```sh {re.escape(name)}\n(.*?)^```$", GUIDE, flags=re.MULTILINE | re.DOTALL)
+def block(name: str, language: str = "sh") -> str:
+    (found,) = re.findall(rf"^```{language} {re.escape(name)}\n(.*?)^```$", GUIDE, flags=re.MULTILINE | re.DOTALL)
     return str(found)
 
 
@@ -123,17 +125,16 @@ def configured(machine: Machine) -> Machine:
     return machine
 
 
-@pytest.fixture
-def relay(configured: Machine) -> Iterator[tuple[subprocess.Popen[str], socket.socket]]:
-    """The unit's command, and the socket on which it speaks to the service manager."""
-    unit = configured.path("/etc/systemd/system/kaifu-relay.service").read_text()
+@contextmanager
+def service(machine: Machine, unit: str) -> Iterator[tuple[subprocess.Popen[str], socket.socket]]:
+    """A unit's command, and the socket on which it speaks to the service manager."""
     (command,) = re.findall(r"^ExecStart=(.*)$", unit, flags=re.MULTILINE)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         where = f"\0kaifu-install-{os.getpid()}"
         manager.bind(where)
         manager.settimeout(60)
         process = subprocess.Popen(
-            shlex.split(configured.here(command)),
+            shlex.split(machine.here(command)),
             env={"PATH": os.environ["PATH"], "NOTIFY_SOCKET": where.replace("\0", "@"), "WATCHDOG_USEC": "60000000"},
             stderr=subprocess.PIPE,
             text=True,
@@ -141,6 +142,13 @@ def relay(configured: Machine) -> Iterator[tuple[subprocess.Popen[str], socket.s
         yield process, manager
         process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def relay(configured: Machine) -> Iterator[tuple[subprocess.Popen[str], socket.socket]]:
+    """The relay's."""
+    with service(configured, configured.path("/etc/systemd/system/kaifu-relay.service").read_text()) as running:
+        yield running
 
 
 def test_user_and_directories_belong_to_whom_the_guide_says(machine: Machine) -> None:
@@ -198,3 +206,59 @@ def test_the_backup_is_a_ledger(relay: tuple[subprocess.Popen[str], socket.socke
     saved = configured.path("/var/backups/kaifu/ledger.db")
     assert saved.read_bytes().startswith(b"SQLite format 3\0")
     assert saved.parent.stat().st_mode & 0o777 == 0o700
+
+
+# The milter
+
+
+@pytest.fixture(scope="module")
+def with_milter(configured: Machine) -> Machine:
+    """After Postfix and the milter have been installed, and the guide's settings put in the place of the relay's."""
+    pytest.importorskip("milter", reason="pymilter could not be built here")
+    user = pwd.getpwnam("nobody")
+    with configured.path("/etc/group").open("a") as groups:
+        groups.write(f"postfix:x:{user.pw_gid}:\n")
+    configured.path("/var/spool/postfix").mkdir(parents=True)
+    (listed,) = configured.workplace.glob("dist/kaifu-milter.txt")
+    assert re.search("^pymilter==", listed.read_text(), flags=re.MULTILINE)
+    program = block("milter/program")
+    if os.environ.get("KAIFU_LONG") == "1":
+        configured.run(program)
+    else:  # what pip would fetch and build is copied from this environment
+        (venv,) = re.findall("^(/opt/[^/]+)/bin/pip install --require-hashes", program, flags=re.MULTILINE)
+        (place,) = configured.path(venv).glob("lib/python3.*/site-packages")
+        for file in {file.parts[0] for file in distribution("pymilter").files or () if file.parts[0] != ".."}:
+            there = Path(str(distribution("pymilter").locate_file(file)))
+            (shutil.copytree if there.is_dir() else shutil.copy2)(there, place / file)
+    configured.run(block("milter/files"))
+    return configured
+
+
+def test_the_socket_has_a_place_where_postfix_may_look(with_milter: Machine) -> None:
+    assert with_milter.owner("/var/spool/postfix/kaifu") == ("kaifu", "postfix", 0o750)
+
+
+def test_the_milter_s_settings_are_accepted_and_its_service_is_enabled_starts_and_stops(with_milter: Machine) -> None:
+    file = with_milter.path("/etc/kaifu/kaifu.yaml")
+    relay = file.read_text()
+    for ledger in with_milter.path("/var/lib/kaifu").iterdir():  # root's, who played the service
+        ledger.unlink()
+    shown = with_milter.here(block("milter/kaifu.yaml", "yaml"))
+    file.write_text(shown.replace("socket_group: postfix\n", ""))  # Postfix need not be on the machine that runs this
+    try:
+        assert "Milter: listens on unix:" in with_milter.run(block("milter/start"))
+        wanted = with_milter.path("/etc/systemd/system/multi-user.target.wants/kaifu-milter.service")
+        assert os.readlink(wanted) == "/etc/systemd/system/kaifu-milter.service"
+        unit = with_milter.path("/etc/systemd/system/kaifu-milter.service").read_text()
+        with service(with_milter, unit) as (process, manager):
+            assert process.stderr is not None
+            assert manager.recv(4096) == b"READY=1", process.stderr.read()
+            assert with_milter.path("/var/spool/postfix/kaifu/milter.sock").is_socket()
+            process.send_signal(signal.SIGTERM)
+            states = set()
+            while b"STOPPING=1" not in states:
+                states.add(manager.recv(4096))
+            assert process.wait(60) == 0
+        assert not with_milter.path("/var/spool/postfix/kaifu/milter.sock").exists()
+    finally:
+        file.write_text(relay)
