@@ -136,7 +136,7 @@ class Evidence:
     the form of a suspected receipt. ``about``: the address that the report is about. ``by``: who answered
     (From or Final-Recipient). ``tie``: where the original's id stood (``Original-Message-ID`` …).
     ``details``: parsed fields worth keeping (reporting_ua, sending_mode, status, diagnostic …). ``raw``: the
-    report part's octets, cut to what DESIGN of least data allows; None for replies.
+    report part's octets, cut to what may be kept of it; None for replies.
     """
 
     kind: EvidenceKind
