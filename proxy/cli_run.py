@@ -1,7 +1,8 @@
 """``kaifu relay``: check the configuration, bind, drop into as many processes as ``workers`` says, serve, stop on SIGTERM.
 
 It refuses to start (exit 2, every reason on standard error) unless settings, policy, certificates, ledger and listening
-addresses are all in order. A worker that dies is replaced; SIGTERM and SIGINT stop gracefully.
+addresses are all in order. A worker that dies is replaced; SIGTERM and SIGINT stop gracefully; SIGHUP looks at the policy
+file at once.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ import ssl
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import NoReturn
 
 import click
 
@@ -82,7 +84,7 @@ def run(settings: Settings, relay_settings: RelaySettings) -> None:
         notify("READY=1")
 
     if relay_settings.workers == 1:
-        _run_loop(parts, sockets, ready, watched=True)
+        _run_loop(parts, sockets, ready)
     else:
         _Supervisor(parts, sockets, log).run(ready)
 
@@ -132,9 +134,14 @@ def _bind(host: str, port: int) -> socket.socket:
     return bound
 
 
-def _run_loop(parts: _Parts, sockets: list[socket.socket], ready: Callable[[], None], *, watched: bool) -> None:
-    """One process: uvloop where it installs, else asyncio's own loop. ``watched``: the service manager watches it."""
-    serving = _serve(parts, sockets, ready, watched)
+def _run_loop(
+    parts: _Parts, sockets: list[socket.socket], ready: Callable[[], None], *, supervisor: int | None = None
+) -> None:
+    """One process: uvloop where it installs, else asyncio's own loop.
+
+    ``supervisor``: a pipe whose other end only the supervisor holds; None when there is none and the service manager watches us.
+    """
+    serving = _serve(parts, sockets, ready, supervisor)
     try:
         import uvloop
     except ImportError:
@@ -144,19 +151,30 @@ def _run_loop(parts: _Parts, sockets: list[socket.socket], ready: Callable[[], N
         runner.run(serving)
 
 
-async def _serve(parts: _Parts, sockets: list[socket.socket], ready: Callable[[], None], watched: bool) -> None:
+async def _serve(
+    parts: _Parts, sockets: list[socket.socket], ready: Callable[[], None], supervisor: int | None
+) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, parts.policy.poll)
+    if supervisor is not None:
+        loop.add_reader(supervisor, _supervisor_died, loop, supervisor, stop)
     ledger = open_ledger(parts.settings.ledger)
     serving = Relay(parts.settings, parts.relay_settings, parts.policy, ledger, parts.contexts)
-    companion = loop.create_task(_stay_alive()) if watched else None
+    companion = loop.create_task(_stay_alive()) if supervisor is None else None
     try:
         await serving.serve(sockets, stop, ready)
     finally:
         if companion is not None:
             companion.cancel()
+
+
+def _supervisor_died(loop: asyncio.AbstractEventLoop, pipe: int, stop: asyncio.Event) -> None:
+    """Nobody would tell this process to stop any more, nor start it again with the next configuration."""
+    loop.remove_reader(pipe)
+    stop.set()
 
 
 async def _stay_alive() -> None:
@@ -167,8 +185,12 @@ async def _stay_alive() -> None:
         notify("WATCHDOG=1")
 
 
+_TOLD = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_TAKEN = (*_TOLD, signal.SIGALRM)
+
+
 class _Supervisor:
-    """Keeps ``workers`` processes on the same sockets."""
+    """Keeps ``workers`` processes on the same sockets. They stop by themselves when it dies."""
 
     def __init__(self, parts: _Parts, sockets: list[socket.socket], log: Journal) -> None:
         self._parts = parts
@@ -176,11 +198,12 @@ class _Supervisor:
         self._log = log
         self._workers: set[int] = set()
         self._stopping = False
+        self._pipe = os.pipe()
 
     def run(self, ready: Callable[[], None]) -> None:
         """Start the workers, replace those that die, pass the stop signal on and wait for them."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._on_stop)
+        for number in _TOLD:
+            signal.signal(number, self._on_signal)
         for _ in range(self._parts.relay_settings.workers):
             self._start()
         ready()
@@ -195,24 +218,40 @@ class _Supervisor:
                 time.sleep(1)
                 self._start()
 
-    def _on_stop(self, number: int, frame: object) -> None:
-        self._stopping = True
-        notify("STOPPING=1")
+    def _on_signal(self, number: int, frame: object) -> None:
+        if number != signal.SIGHUP:
+            number = signal.SIGTERM
+            self._stopping = True
+            notify("STOPPING=1")
         for pid in self._workers:
-            os.kill(pid, signal.SIGTERM)
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
 
     def _start(self) -> None:
-        if self._stopping:
-            return
-        pid = os.fork()
-        if pid:
+        # A signal between fork and what follows it would miss the child, or run our handler in it.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _TAKEN)
+        try:
+            if self._stopping:
+                return
+            pid = os.fork()
+            if not pid:
+                self._work()
             self._workers.add(pid)
-            return
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _TAKEN)
+        if self._stopping:
+            os.kill(pid, signal.SIGTERM)
+
+    def _work(self) -> NoReturn:
+        """A worker, from fork to end."""
         status = 1
         try:
-            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM):
+            for number in _TAKEN:
                 signal.signal(number, signal.SIG_DFL)
-            _run_loop(self._parts, self._sockets, lambda: None, watched=False)
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it serves
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _TAKEN)
+            os.close(self._pipe[1])
+            _run_loop(self._parts, self._sockets, lambda: None, supervisor=self._pipe[0])
             status = 0
         except Exception as error:  # noqa: BLE001 - the parent starts another; a traceback would say less than this line
             self._log("worker-failed", error=f"{type(error).__name__}: {error}")
