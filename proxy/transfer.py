@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import datetime
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from . import replies
@@ -26,7 +27,7 @@ from .ledger import Begun, Known, LedgerError, Outcome, Query, Served
 from .message import HeaderBlock
 from .nexthop import Answer
 from .observe import Observation, needs_body, observe
-from .replies import Reply, ReplyError
+from .replies import ReplyError
 from .transit import judge, query, with_message_id, without_additions
 
 if TYPE_CHECKING:
@@ -233,6 +234,7 @@ class Transfer:
     async def _deliver(self, delivery: Delivery) -> Answer:
         """One transaction. A failure of the next hop becomes the answer for these recipients."""
         upstream = self._upstream
+        upstream.dotted = False
         try:
             if self._envelope_differs(delivery):
                 refusal = await upstream.again(self._envelope, delivery.verdicts)
@@ -241,7 +243,7 @@ class Transfer:
                     return refusal
             answer = await upstream.send(self._header(delivery), self._spool or self._incoming, self._begin)
         except ReplyError as error:
-            self._mark(delivery.verdicts, Outcome.UNKNOWN if upstream.dotted else Outcome.DEFERRED)
+            self._mark(delivery.verdicts, Outcome.UNKNOWN if upstream.dotted else _outcome_of(error.reply.code))
             if error.close or error.reply is replies.LEDGER_FAILED:
                 raise
             self._relay.log("next-hop-failed", id=self._queue_id, cause=error.cause)
@@ -290,7 +292,7 @@ class Transfer:
         if later:
             await self._remember(taken)
             return later[0]
-        return Answer.of(_partly_refused(failed[0], taken))
+        return _partly_refused(failed[0], taken)
 
     async def _remember(self, taken: Iterable[bytes]) -> None:
         """Partial success: the retry of this very message is to reach only the others."""
@@ -305,8 +307,7 @@ class Transfer:
             self._outcomes[id(verdict.recipient)] = Outcome.WITHHELD if verdict.action is Action.WITHHOLD else outcome
 
     def _mark_answer(self, verdicts: Iterable[Verdict], answer: Answer) -> None:
-        outcome = Outcome.ACCEPTED if answer.ok else Outcome.DEFERRED if answer.transient else Outcome.REFUSED
-        self._mark(verdicts, outcome)
+        self._mark(verdicts, _outcome_of(answer.code))
 
     async def _settle(self, answer: Answer | None, reply: str) -> None:
         """Tell the ledger how it ended. A partial success is durable before the client hears of it."""
@@ -319,7 +320,7 @@ class Transfer:
         drop = self._served_key() if answer is not None and not answer.transient else None
         if self.begun is None and self._served is None and drop is None:
             return
-        default = Outcome.ACCEPTED if answer is not None and answer.ok else Outcome.DEFERRED
+        default = Outcome.DEFERRED if answer is None else _outcome_of(answer.code)
         outcomes = [
             (str(v.recipient.mailbox), self._outcome(v, default)) for v in judgement.verdicts if v.recorded is not None
         ]
@@ -344,15 +345,26 @@ class Transfer:
         if verdict.recipient.raw in self._served_before:
             return Outcome.ACCEPTED
         if verdict.action is Action.WITHHOLD:
-            return Outcome.WITHHELD if default is Outcome.ACCEPTED else default
+            # Refused for the others, it is not sent again: for this one it has ended here.
+            return default if default is Outcome.DEFERRED else Outcome.WITHHELD
         return self._outcomes.get(id(verdict.recipient), default)
 
     def _served_key(self) -> bytes | None:
         return self.observation.retry_key if self.observation is not None and self._known.served else None
 
 
-def _partly_refused(refusal: Answer, taken: Iterable[bytes]) -> Reply:
-    """The 5xx for a message that some recipients have: the sender learns who, so that nobody mails them again."""
+def _outcome_of(code: int) -> Outcome:
+    """What a reply of this code means for the recipients it is about."""
+    return Outcome.ACCEPTED if 200 <= code < 300 else Outcome.REFUSED if 500 <= code < 600 else Outcome.DEFERRED
+
+
+def _partly_refused(refusal: Answer, taken: Iterable[bytes]) -> Answer:
+    """The 5xx for a message that some recipients have: the sender learns who, so that nobody mails them again.
+
+    In lines of their own, because a client need not read more than 512 octets of one (RFC 5321 4.5.3.1.5).
+    """
     names = ", ".join(raw.decode("ascii", "replace") for raw in taken)
-    text = refusal.text[4:]
-    return Reply(refusal.code, "", f"{text} (refused for the other recipients; already taken for: {names})")
+    text = f"{refusal.text[4:]} (refused for the other recipients; already taken for: {names})"
+    lines = wrap(text, 500, break_on_hyphens=False)
+    octets = "".join(f"{refusal.code}{' ' if i == len(lines) else '-'}{line}\r\n" for i, line in enumerate(lines, 1))
+    return Answer(refusal.code, octets.encode("ascii", "replace"))
