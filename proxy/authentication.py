@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from . import replies
 from .nexthop import Answer, Capabilities, NextHop
 from .replies import ReplyError
-from .wire import LineTooLong
+from .wire import LineTooLong, Woken
 
 if TYPE_CHECKING:
     from .session import Session
@@ -53,8 +53,9 @@ class Authentication:
     async def _connection(self) -> NextHop:
         """A connection of this session's own; the pool offers AUTH only where the octets are protected."""
         session = self._session
-        if session.private is None:
-            connection = await session.relay.pool.acquire()
+        if session.private is None or not session.private.usable:
+            session.drop_private()
+            connection = await session.relay.pool.acquire(fresh=True)
             connection.private = True
             session.private = connection
         return session.private
@@ -65,6 +66,8 @@ class Authentication:
         for _ in range(MAX_STEPS):
             if answer.code != 334:
                 return answer
+            if self._session.relay.stopping:
+                raise Woken
             wire.write(answer.octets)
             try:
                 line = await wire.line(self._limit, timeouts.command)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -17,7 +18,7 @@ from . import replies
 from .datastream import BareLineEnd, DataStream
 from .message import find_header_end
 from .replies import ReplyError
-from .wire import PeerGone, PeerSilent, Wire
+from .wire import PeerGone, PeerSilent, Wire, Woken
 
 MAX_HEADER = 1 << 20
 IN_MEMORY = 128 * 1024
@@ -109,16 +110,14 @@ class Incoming:
 
         They are still to be sent: the next reader gets them again.
         """
-        held: list[bytes] = []
-        length = 0
-        while length < limit:
+        held = bytearray()
+        while len(held) < limit:
             piece = await self.next()
             if piece is None:
                 break
-            held.append(piece)
-            length += len(piece)
-        self._pending = b"".join(held)
-        return self._pending[:limit], self._stream.done and length <= limit
+            held += piece
+        self._pending = bytes(held)
+        return self._pending[:limit], self._stream.done and len(held) <= limit
 
     async def drain(self) -> None:
         """Read to the final dot and forget it. Raises as :meth:`next`."""
@@ -127,12 +126,15 @@ class Incoming:
 
 
 async def drain_briefly(wire: Wire, seconds: float) -> None:
-    """Take what a client still sends after it was told 521, so that the reply reaches it instead of a reset."""
+    """Take what a client still sends after it was told 521, so that the reply reaches it instead of a reset.
+
+    Ends early when the client goes away or the relay stops.
+    """
     deadline = wire.now() + seconds
     try:
         while (left := deadline - wire.now()) > 0:
             await wire.some(left)
-    except (PeerGone, PeerSilent):
+    except (PeerGone, PeerSilent, Woken):
         pass
 
 
@@ -158,18 +160,19 @@ class Spool:
 
     async def fill(self, incoming: Incoming) -> None:
         """Take the whole body. Raises :class:`ReplyError` 452 when there is no room (the body has then been read)."""
-        while (piece := await incoming.next()) is not None:
-            if self._disk.used + len(piece) > self._disk.limit:
-                await incoming.drain()
-                raise ReplyError(replies.NO_SPACE, "temporary_disk is used up")
-            try:
+        try:
+            while (piece := await incoming.next()) is not None:
+                if self._disk.used + len(piece) > self._disk.limit:
+                    await incoming.drain()
+                    raise ReplyError(replies.NO_SPACE, "temporary_disk is used up")
                 self._file.write(piece)
-            except OSError as error:
-                await incoming.drain()
-                raise ReplyError(replies.NO_SPACE, f"temporary file: {error.strerror}") from None
-            self._disk.used += len(piece)
-            self.size += len(piece)
-            self._hash.update(piece)
+                self._disk.used += len(piece)
+                self.size += len(piece)
+                self._hash.update(piece)
+            self._file.flush()
+        except OSError as error:
+            await incoming.drain()
+            raise ReplyError(replies.NO_SPACE, f"temporary file: {error.strerror}") from None
 
     @property
     def digest(self) -> bytes:
@@ -188,4 +191,5 @@ class Spool:
         """Give the room back."""
         self._disk.used -= self.size
         self.size = 0
-        self._file.close()
+        with suppress(OSError):  # what a full disk did not take is tried once more, in vain
+            self._file.close()

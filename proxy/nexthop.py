@@ -110,6 +110,11 @@ class NextHop(Wire):
         super().connection_lost(error)
         self._on_lost(self)
 
+    @property
+    def usable(self) -> bool:
+        """Nothing is known against using it (again)."""
+        return self.clean and not self.gone and not self.eof
+
     async def answer(self, seconds: float) -> Answer:
         """Read one reply (RFC 5321 4.2.1), all its lines."""
         taken = b""
@@ -152,7 +157,8 @@ class NextHop(Wire):
 
     def _protected(self) -> bool:
         """True when nobody on the way can read: TLS, or both ends on this machine."""
-        return self.tls is not None or is_loopback(self.transport.get_extra_info("peername")[0])
+        peer = self.transport.get_extra_info("peername")
+        return self.tls is not None or (peer is not None and is_loopback(peer[0]))
 
     async def hello(self, hostname: str) -> None:
         """EHLO, else HELO."""
@@ -206,13 +212,7 @@ class Pool:
 
     def put_back(self, connection: NextHop) -> None:
         """Keep an idle connection for the next transaction."""
-        if (
-            connection.gone
-            or connection.eof
-            or connection.buffer
-            or not connection.clean
-            or len(self._idle) >= MAX_IDLE
-        ):
+        if not connection.usable or connection.buffered or len(self._idle) >= MAX_IDLE:
             self.quit(connection)
             return
         connection.idle_since = self._sweeper.now()

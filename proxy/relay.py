@@ -10,11 +10,13 @@ import asyncio
 import socket
 import traceback
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from ipaddress import ip_address
 
 from . import replies
 from .envelope import Envelope
+from .implicit import ImplicitTls
 from .incoming import Disk
 from .journal import Journal
 from .ledger import Ledger, LedgerError
@@ -23,7 +25,7 @@ from .policyfile import PolicyFile
 from .replies import Reply
 from .servicemanager import notify
 from .session import ClientWire, Session
-from .settings import RelaySettings, Settings
+from .settings import Listener, RelaySettings, Settings
 from .transfer import Transfer
 from .wire import Sweeper
 
@@ -71,16 +73,23 @@ class Relay:
         """Count a session in. A reply, when it must go away again."""
         self._sessions.add(session)
         self._per_client[session.address] += 1
-        limits = self.relay_settings.limits
         if self.stopping:
             return replies.STOPPING
-        if (
-            len(self._sessions) > limits.connections
-            or self._per_client[session.address] > limits.connections_per_client
+        return None if self.has_room(session.address) else replies.TOO_MANY_CONNECTIONS
+
+    def has_room(self, address: str, besides: Mapping[str, int] = {}) -> bool:
+        """Are the connections of this client, and of all, within the limits? Logged when not.
+
+        ``besides``: connections that are no sessions yet, by client.
+        """
+        limits = self.relay_settings.limits
+        everybody = len(self._sessions) + sum(besides.values())
+        if everybody <= limits.connections and (
+            self._per_client[address] + besides.get(address, 0) <= limits.connections_per_client
         ):
-            self.log("too-many-connections", client=session.address, connections=len(self._sessions))
-            return replies.TOO_MANY_CONNECTIONS
-        return None
+            return True
+        self.log("too-many-connections", client=address, connections=everybody)
+        return False
 
     def leave(self, session: Session) -> None:
         """Count a session out."""
@@ -155,17 +164,7 @@ class Relay:
 
         ``sockets``: bound, in the order of the listeners. ``ready`` is called when clients are served.
         """
-        loop = asyncio.get_running_loop()
-        servers = []
-        for listener, bound in zip(self.relay_settings.listen, sockets, strict=True):
-            servers.append(
-                await loop.create_server(
-                    lambda listener=listener: ClientWire(self, listener, self.sweeper),
-                    sock=bound,
-                    ssl=self.contexts.server if listener.tls == "implicit" else None,
-                    backlog=1024,
-                )
-            )
+        servers = [await self._listen(*pair) for pair in zip(self.relay_settings.listen, sockets, strict=True)]
         ready()
         try:
             while not stop.is_set():
@@ -178,6 +177,12 @@ class Relay:
             for server in servers:
                 server.close()
             await self._finish()
+
+    async def _listen(self, listener: Listener, bound: socket.socket) -> asyncio.AbstractServer | ImplicitTls:
+        if listener.tls == "implicit":
+            return ImplicitTls(self, listener, bound)
+        factory = partial(ClientWire, self, listener, self.sweeper)
+        return await asyncio.get_running_loop().create_server(factory, sock=bound, backlog=1024)
 
     async def _finish(self) -> None:
         self.stopping = True

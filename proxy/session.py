@@ -1,7 +1,7 @@
 """One client's SMTP session: commands in, replies out (RFC 5321, pass-through).
 
-The session owns the order of commands and what the client was shown; MAIL and RCPT go to the next hop as received and its
-reply goes back. A message's octets are :mod:`kaifu.proxy.transfer`'s. A session is never cancelled: it ends when the client
+The session owns the order of commands and what the client was shown. The envelope is :mod:`kaifu.proxy.transaction`'s, a
+message's octets are :mod:`kaifu.proxy.transfer`'s. A session is never cancelled: it ends when the client
 quits, goes away, falls silent, errs too often, or when the relay stops, and then only between messages.
 """
 
@@ -13,16 +13,17 @@ import time
 from typing import TYPE_CHECKING
 
 from . import replies
-from .address import AddressError, envid_of, parse_mail, parse_rcpt
+from .address import AddressError
 from .authentication import Authentication
 from .delivery import Upstream
-from .envelope import Envelope, Parameters, Recipient, ReversePath
-from .extensions import ehlo_reply, for_client, keywords, missing
+from .envelope import Envelope
+from .extensions import ehlo_reply, for_client, keywords
 from .incoming import ClientGone, Incoming, drain_briefly
 from .nexthop import Answer, Capabilities, NextHop, NextHopError, is_loopback
 from .replies import Reply, ReplyError
 from .settings import Listener
-from .trace import Client, read_xforward, received_field, xforward_commands
+from .trace import Client, received_field
+from .transaction import Transaction
 from .transfer import Transfer
 from .wire import LineTooLong, PeerGone, PeerSilent, Sweeper, Wire, Woken
 
@@ -44,16 +45,21 @@ class ClientWire(Wire):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        if self._task is None:
-            session = Session(self._relay, self, self._listener)
-            self._task = asyncio.get_running_loop().create_task(session.run())
+        if self._task is not None:
+            return
+        peer = transport.get_extra_info("peername")
+        if peer is None:
+            # Reset before it was accepted. What it sent can still be read, but nobody can say any more who it was.
+            self.abort()
+            return
+        session = Session(self._relay, self, self._listener, peer)
+        self._task = asyncio.get_running_loop().create_task(session.run())
 
 
 class Session:
     """The state of one client connection."""
 
-    def __init__(self, relay: Relay, wire: ClientWire, listener: Listener) -> None:
-        peer = wire.transport.get_extra_info("peername") or ("127.0.0.1", 0)
+    def __init__(self, relay: Relay, wire: ClientWire, listener: Listener, peer: tuple[str, int]) -> None:
         self.relay = relay
         self.wire = wire
         self.address: str = peer[0]
@@ -65,18 +71,11 @@ class Session:
         self._trusted = relay.trusts(self.address)
         self._hello = b""
         self._extended = False
-        self._shown = Capabilities()
+        self.shown = Capabilities()
         self._errors = 0
         self._finished = False
-        self._forget_transaction()
-
-    def _forget_transaction(self) -> None:
-        self._upstream: Upstream | None = None
-        self._reverse_path: ReversePath | None = None
-        self._recipients: list[Recipient] = []
-        self._utf8 = False
-        self._broken: Reply | None = None
-        self._xforward: dict[str, bytes] = {}
+        self._handshaking = False
+        self._transaction = Transaction(self)
 
     # the life of a session
 
@@ -104,16 +103,26 @@ class Session:
             self.relay.unforeseen(error, client=self.address)
             self._say(replies.OURS_FAILED)
         finally:
-            await self._abandon()
-            if self.private is not None:
-                self.relay.pool.quit(self.private)
-            self.wire.close()
-            self.relay.leave(self)
+            try:
+                await self._transaction.abandon()
+                self.drop_private()
+            finally:
+                self.wire.close()
+                self.relay.leave(self)
 
     def stop(self) -> None:
         """The relay is stopping: end now when nothing is under way, else after the current message."""
-        if self.between_messages:
+        if self._handshaking:
+            self.wire.abort()
+        elif self.between_messages:
             self.wire.wake(Woken())
+
+    def drop_private(self) -> None:
+        """Part with the next hop's connection that was this session's own."""
+        if self.private is not None:
+            self.relay.pool.quit(self.private)
+        self.private = None
+        self.authenticated = False
 
     async def _next_command(self) -> None:
         if self.relay.stopping:
@@ -160,11 +169,11 @@ class Session:
             case b"MAIL":
                 await self._on_mail(argument)
             case b"RCPT":
-                await self._on_rcpt(argument)
+                self.wire.write(await self._transaction.rcpt(argument))
             case b"DATA":
                 await self._on_data(argument)
             case b"RSET":
-                await self._abandon()
+                await self._transaction.abandon()
                 self._say(replies.OK)
             case b"NOOP":
                 self._say(replies.OK)
@@ -191,51 +200,56 @@ class Session:
     async def _on_hello(self, name: bytes, *, extended: bool) -> None:
         if not name:
             raise ReplyError(replies.SYNTAX.saying("A host name is needed"))
-        await self._abandon()
+        await self._transaction.abandon()
         offered = await self.relay.pool.capabilities() if self.private is None else self.private.capabilities
         self._hello, self._extended = name, extended
         if not extended:
             self._say(Reply(250, "", self.relay.relay_settings.hostname))
             return
         protected = self.wire.tls is not None or is_loopback(self.address)
-        self._shown = keywords(
+        self.shown = keywords(
             offered,
             start_tls=self._listener.tls == "starttls" and self.wire.tls is None,
             auth=self.relay.relay_settings.auth and protected and not self.authenticated,
             xforward=self.relay.relay_settings.xforward and self._trusted and not self._listener.outside,
         )
-        self.wire.write(ehlo_reply(self.relay.relay_settings.hostname, self._shown))
+        self.wire.write(ehlo_reply(self.relay.relay_settings.hostname, self.shown))
 
     async def _on_starttls(self, argument: bytes) -> None:
         if argument:
             raise ReplyError(replies.SYNTAX)
         if self.wire.tls is not None:
             raise ReplyError(replies.ALREADY_TLS)
-        context = self.relay.contexts.server
-        if context is None or self._listener.tls != "starttls":
+        if self.relay.contexts.server is None or self._listener.tls != "starttls":
             raise ReplyError(replies.NOT_HERE)
-        await self._abandon()
+        await self._transaction.abandon()
         self._say(replies.START_TLS)
+        await self._encrypt()
+        # What came in clear may have been anybody's (RFC 3207 4.2).
+        self.drop_private()
+        self._hello, self._extended, self.shown = b"", False, Capabilities()
+
+    async def _encrypt(self) -> None:
+        """The handshake. Raises :class:`PeerGone` when it fails."""
+        context = self.relay.contexts.server
+        assert context is not None, "settings do not allow a TLS listener without a certificate"
+        self._handshaking = True
         try:
             await self.wire.start_tls(context, server_side=True, seconds=self.relay.relay_settings.timeouts.connect)
         except (OSError, ValueError) as error:
             self.relay.log("client-tls-failed", client=self.address, cause=str(error) or type(error).__name__)
             raise PeerGone from None
-        self._hello, self._extended, self._shown = b"", False, Capabilities()
-        # What was said in clear, somebody in the middle may have said (RFC 3207 4.2).
-        self.authenticated = False
-        if self.private is not None:
-            self.relay.pool.quit(self.private)
-            self.private = None
+        finally:
+            self._handshaking = False
 
     async def _on_auth(self, line: bytes) -> None:
         if not self._hello:
             raise ReplyError(replies.HELLO_FIRST)
         if self.authenticated:
             raise ReplyError(replies.ALREADY_AUTHENTICATED)
-        if self._reverse_path is not None:
+        if self._transaction.begun:
             raise ReplyError(replies.BAD_SEQUENCE)
-        if "AUTH" not in self._shown:
+        if "AUTH" not in self.shown:
             hidden = self.wire.tls is None and not is_loopback(self.address)
             raise ReplyError(replies.AUTH_NEEDS_TLS if hidden else replies.NOT_HERE)
         await Authentication(self, COMMAND_LIMIT).run(line)
@@ -245,132 +259,40 @@ class Session:
     def _authorise(self) -> None:
         if self._trusted or self.authenticated:
             return
-        possible = "AUTH" in self._shown or ("STARTTLS" in self._shown and self.relay.relay_settings.auth)
+        possible = "AUTH" in self.shown or ("STARTTLS" in self.shown and self.relay.relay_settings.auth)
         raise ReplyError(replies.AUTH_REQUIRED if possible else replies.RELAY_DENIED)
 
     async def _on_mail(self, argument: bytes) -> None:
         if not self._hello:
             raise ReplyError(replies.HELLO_FIRST)
-        if self._reverse_path is not None:
+        if self._transaction.begun:
             raise ReplyError(replies.NESTED_MAIL)
         self._authorise()
-        if argument[:5].upper() != b"FROM:":
-            raise ReplyError(replies.SYNTAX.saying("Syntax: MAIL FROM:<address>"))
-        path = parse_mail(argument[5:])
-        utf8 = "SMTPUTF8" in path.parameters
-        if not utf8 and not argument.isascii():
-            raise ReplyError(replies.NEEDS_SMTPUTF8)
-        if (path.parameters.get("BODY") or b"").upper() == b"BINARYMIME":
-            raise ReplyError(replies.UNSUPPORTED_PARAMETER)
-        self._broken = None
-        upstream, answer = await self._open_transaction(b"MAIL FROM:" + argument[5:].lstrip(), path.parameters)
-        if not answer.ok:
-            self.relay.pool.release(upstream.connection)
-            self.wire.write(for_client(answer))
-            return
-        self._upstream, self._reverse_path, self._utf8 = upstream, path, utf8
-        self.wire.write(answer.octets)
+        self.wire.write(await self._transaction.mail(argument))
 
-    async def _open_transaction(self, command: bytes, parameters: Parameters) -> tuple[Upstream, Answer]:
-        """MAIL on a connection that offers what the client was shown and uses.
-
-        A pooled connection may have been closed by the next hop meanwhile: then once more, on a new one.
-        """
-        timeouts = self.relay.relay_settings.timeouts
-        connection = self.private or await self.relay.pool.acquire()
-        while True:
-            self._check(connection, parameters)
-            upstream = Upstream(connection, timeouts, self._xforward_commands(connection))
-            try:
-                answer = await upstream.begin(command)
-            except NextHopError as error:
-                if connection.private:  # nobody can authenticate again in our client's stead
-                    raise NextHopError(replies.NO_NEXT_HOP, error.cause) from None
-                if connection.fresh:
-                    raise
-            else:
-                if answer.code != 421 or connection.private:
-                    return upstream, answer
-                connection.clean = False
-                if connection.fresh:
-                    return upstream, answer
-                connection.abort()
-            connection = await self.relay.pool.acquire(fresh=True)
-
-    def _check(self, connection: NextHop, parameters: Parameters) -> None:
-        gone = missing(parameters, self._shown, connection.capabilities)
-        if gone:
-            if not connection.private:
-                self.relay.pool.put_back(connection)
-            raise ReplyError(replies.NEXT_HOP_CHANGED, f"the next hop offers {', '.join(gone)} no longer")
-
-    async def _on_rcpt(self, argument: bytes) -> None:
-        if self._broken is not None:
-            raise ReplyError(self._broken)
-        if self._reverse_path is None or self._upstream is None:
-            raise ReplyError(replies.NEED_MAIL)
-        if argument[:3].upper() != b"TO:":
-            raise ReplyError(replies.SYNTAX.saying("Syntax: RCPT TO:<address>"))
-        if not self._utf8 and not argument.isascii():
-            raise ReplyError(replies.NEEDS_SMTPUTF8)
-        recipient = parse_rcpt(argument[3:])
-        if len(self._recipients) >= self.relay.relay_settings.limits.recipients:
-            raise ReplyError(replies.TOO_MANY_RECIPIENTS)
-        try:
-            self._check(self._upstream.connection, recipient.parameters)
-            answer = await self._upstream.connection.command(b"RCPT TO:" + argument[3:].lstrip())
-        except ReplyError as error:
-            self._break(error)
-            raise
-        if answer.ok:
-            self._recipients.append(recipient)
-            self.wire.write(answer.octets)
-            return
-        self.wire.write(for_client(answer))
-        if answer.code == 421:
-            self._break(ReplyError(replies.NEXT_HOP_LOST))
-
-    def _break(self, error: ReplyError) -> None:
-        """The transaction cannot go on: say so until the client starts another."""
-        if self._upstream is not None:
-            self._upstream.connection.clean = False
-            self._upstream.connection.abort()
-        self._forget_transaction()
-        self._broken = error.reply
-
-    async def _abandon(self) -> None:
-        """Forget the transaction under way; the next hop's connection is reset for others, or dropped."""
-        upstream, self._upstream = self._upstream, None
-        self._forget_transaction()
-        if upstream is None:
-            return
-        if await upstream.reset():
-            self.relay.pool.release(upstream.connection)
-        else:
-            upstream.connection.abort()
+    def _on_xforward(self, argument: bytes) -> None:
+        if "XFORWARD" not in self.shown:
+            raise ReplyError(replies.NOT_HERE)
+        self._transaction.xforward(argument)
+        self._say(replies.OK)
 
     # the message
 
     async def _on_data(self, argument: bytes) -> None:
-        if self._broken is not None:
-            raise ReplyError(self._broken)
-        if argument:
-            raise ReplyError(replies.SYNTAX)
-        if self._reverse_path is None or self._upstream is None:
-            raise ReplyError(replies.NEED_MAIL)
-        if not self._recipients:
-            raise ReplyError(replies.NO_VALID_RECIPIENTS)
+        upstream, envelope = self._transaction.take(argument)
         self.between_messages = False
         try:
-            await self._message(self._upstream, self._reverse_path)
+            await self._message(upstream, envelope)
         finally:
             self.between_messages = True
+        if self.authenticated and self.private is not None and not self.private.usable:
+            self._say(replies.NO_NEXT_HOP)
+            self._finished = True
 
-    async def _message(self, upstream: Upstream, path: ReversePath) -> None:
+    async def _message(self, upstream: Upstream, envelope: Envelope) -> None:
         started = time.monotonic()
         queue_id = os.urandom(6).hex().upper()
         timeouts = self.relay.relay_settings.timeouts
-        envelope = Envelope(path, tuple(self._recipients), smtputf8=self._utf8, envid=envid_of(path.parameters))
         incoming = Incoming(self.wire, timeouts.data_start, timeouts.data_block)
         transfer = Transfer(
             self.relay,
@@ -378,7 +300,7 @@ class Session:
             upstream,
             envelope,
             incoming,
-            received_field(self._client(), self.relay.relay_settings.hostname, queue_id),
+            received_field(self.client(), self.relay.relay_settings.hostname, queue_id),
             self._listener.outside,
         )
         self._say(replies.START_DATA)
@@ -400,36 +322,12 @@ class Session:
             await incoming.drain()
             self._say(replies.OURS_FAILED)
         finally:
-            await self._after_message(upstream)
+            await self._transaction.abandon()
             self.relay.log_message(
                 transfer, envelope, queue_id, self.address, answer, cause, time.monotonic() - started
             )
 
-    async def _after_message(self, upstream: Upstream) -> None:
-        self._forget_transaction()
-        connection = upstream.connection
-        if not connection.clean or connection.gone or connection.eof or (upstream.open and not await upstream.reset()):
-            connection.clean = False
-            connection.abort()
-            if connection is self.private:
-                self._say(replies.NO_NEXT_HOP)
-                self._finished = True
-        else:
-            self.relay.pool.release(connection)
-
-    def _client(self) -> Client:
-        tls = self.wire.tls is not None
-        return Client(self.address, self._port, self._hello, self._extended, self._utf8, tls, self.authenticated)
-
-    def _on_xforward(self, argument: bytes) -> None:
-        if "XFORWARD" not in self._shown:
-            raise ReplyError(replies.NOT_HERE)
-        if self._reverse_path is not None:
-            raise ReplyError(replies.BAD_SEQUENCE)
-        self._xforward.update(read_xforward(argument))
-        self._say(replies.OK)
-
-    def _xforward_commands(self, connection: NextHop) -> list[bytes]:
-        if not self.relay.relay_settings.xforward or "XFORWARD" not in connection.capabilities:
-            return []
-        return xforward_commands(self._client(), self._xforward, connection.capabilities.words("XFORWARD"))
+    def client(self) -> Client:
+        """Who is on the other end, as far as can be told by now."""
+        tls, utf8 = self.wire.tls is not None, self._transaction.utf8
+        return Client(self.address, self._port, self._hello, self._extended, utf8, tls, self.authenticated)

@@ -19,6 +19,11 @@ from .replies import ReplyError
 
 XFORWARD_NAMES = ("NAME", "ADDR", "PORT", "PROTO", "HELO", "IDENT", "SOURCE")
 UNKNOWN = b"[UNAVAILABLE]"
+_UNSAID = {name: UNKNOWN for name in XFORWARD_NAMES if name != "SOURCE"}  # which is LOCAL or REMOTE and nothing else
+
+LONGEST_NAME = 255
+"""Octets of a domain (RFC 5321 4.5.3.1.2)."""
+
 MAX_COMMAND = 500
 """Octets of one XFORWARD command, within the 512 of RFC 5321 4.5.3.1.4."""
 
@@ -50,9 +55,9 @@ class Client:
 
 
 def received_field(client: Client, hostname: str, queue_id: str) -> bytes:
-    """Our trace field with its line end; the name in it is the client's claim, cut to what a host name may hold."""
+    """Our trace field with its line end; the name in it is the client's claim, if it could be one."""
     hello = client.hello.decode("ascii", "replace")
-    if not hello or not all(c.isalnum() or c in "-._:[]" for c in hello):
+    if not 0 < len(hello) <= LONGEST_NAME or not all(c.isalnum() or c in "-._:[]" for c in hello):
         hello = "unknown"
     address = f"IPv6:{client.address}" if ":" in client.address else client.address
     return (
@@ -82,10 +87,10 @@ def xforward_commands(client: Client, forwarded: dict[str, bytes], accepted: lis
     """
     if not accepted:
         return []
-    told = dict.fromkeys(XFORWARD_NAMES, UNKNOWN) | forwarded if forwarded else _seen(client)
+    told = _UNSAID | forwarded if forwarded else _seen(client)
     lines = [b"XFORWARD"]
     for name in XFORWARD_NAMES:
-        if name in accepted:
+        if name in accepted and name in told:
             word = b" " + name.encode() + b"=" + told[name]
             if len(lines[-1]) + len(word) > MAX_COMMAND and lines[-1] != b"XFORWARD":
                 lines.append(b"XFORWARD")
@@ -100,7 +105,7 @@ def _seen(client: Client) -> dict[str, bytes]:
         "ADDR": (f"IPV6:{client.address}" if ":" in client.address else client.address).encode(),
         "PORT": str(client.port).encode(),
         "PROTO": b"ESMTP" if client.extended else b"SMTP",
-        "HELO": xtext_encode(client.hello),
+        "HELO": xtext_encode(client.hello) if len(client.hello) <= LONGEST_NAME else UNKNOWN,
         "IDENT": UNKNOWN,
         "SOURCE": b"LOCAL" if is_loopback(client.address) else b"REMOTE",
     }

@@ -16,6 +16,9 @@ from typing import cast
 HIGH_WATER = 256 * 1024
 """Octets buffered per direction before the other side is made to wait."""
 
+LINGER_SECONDS = 10.0
+"""How long a peer may take to read the last words before it is dropped."""
+
 
 class PeerGone(Exception):
     """The other side closed or reset the connection."""
@@ -49,6 +52,7 @@ class Wire(asyncio.Protocol):
         self._reading_paused = False
         self._writing_paused = False
         self._upgrading = False
+        self._closing = False
 
     # asyncio's side
 
@@ -178,11 +182,6 @@ class Wire(asyncio.Protocol):
                 waiting.set_exception(error)
 
     @property
-    def waiting(self) -> bool:
-        """True while somebody waits for data."""
-        return self._reader is not None
-
-    @property
     def tls(self) -> ssl.SSLObject | None:
         """The TLS state, read off the transport: it is the only one that knows."""
         if self.transport is None:
@@ -208,9 +207,10 @@ class Wire(asyncio.Protocol):
         self.transport.set_write_buffer_limits(high=HIGH_WATER)
 
     def close(self) -> None:
-        """Close after what was written has been sent."""
-        self._sweeper.wires.discard(self)
+        """Close after what was written has been sent, or when the peer does not read it for a while."""
         if self.transport is not None and not self.gone:
+            self._closing = True
+            self.deadline = self._sweeper.now() + LINGER_SECONDS
             self.transport.close()
 
     def abort(self) -> None:
@@ -220,7 +220,9 @@ class Wire(asyncio.Protocol):
             self.transport.abort()
 
     def expire(self) -> None:
-        """The sweeper's call when the deadline has passed while somebody waits."""
+        """The sweeper's call when the deadline has passed."""
+        if self._closing:
+            self.abort()
         self.wake(PeerSilent())
 
     async def _wait_for_data(self) -> None:
