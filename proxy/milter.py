@@ -58,7 +58,9 @@ PROTOCOL = (
     | libmilter.P_NR_HDR
     | libmilter.P_SKIP
 )
-MACROS = {libmilter.M_ENVFROM: "i", libmilter.M_ENVRCPT: "i", libmilter.M_EOM: "i"}
+MACROS = {libmilter.M_ENVFROM: "{none}", libmilter.M_ENVRCPT: "{none}", libmilter.M_EOM: "i"}
+"""The queue id at the end, and else nothing, which has to be asked for: without a name MTAs send a packet of what is usual."""
+
 FULL_CHUNK = 65535
 """Octets of a piece of body that is not the last: MTAs send full ones until the rest is shorter."""
 

@@ -190,8 +190,6 @@ class Mta:
             assert self.step(b"C", words(b"client.example") + b"4" + b"\x04\xd2" + words(b"192.0.2.1"), 0, NR_CONN)
         if not self.steps & NOHELO:
             assert self.step(b"H", words(b"client.example"), 0, NR_HELO) == "continue"
-        if mail.queue_id is not None:
-            self.macro(b"M", b"i", mail.queue_id.encode())
         assert self.step(b"M", words(*mail.mail), 0, NR_MAIL) == "continue"
         for recipient in mail.rcpt:
             assert self.step(b"R", words(*recipient), 0, NR_RCPT) == "continue"
@@ -210,6 +208,8 @@ class Mta:
     def end(self, mail: Mail, rest: bytes) -> Result:
         """End of message, with the last piece of body; and what becomes of it."""
         result = Result("", list(mail.headers), [(r[0], b" ".join(r[1:])) for r in mail.rcpt])
+        if mail.queue_id is not None:
+            self.macro(b"E", b"i", mail.queue_id.encode())
         self.send(b"E", rest)
         while True:
             command, data = self.answer()

@@ -138,7 +138,7 @@ class Client:
 
     def message(self, sock: socket.socket, name: bytes, steps: int) -> None:
         if not steps & 0x04:
-            sock.sendall(packet(b"D", b"M" + words(b"i", name[-12:])) + packet(b"M", words(b"<sender@example.co.jp>")))
+            sock.sendall(packet(b"M", words(b"<sender@example.co.jp>")))
         if not steps & 0x08:
             sock.sendall(packet(b"R", words(b"<recipient@partner.example>")))
         parts = []
@@ -175,7 +175,7 @@ def send(one: Contender, options: argparse.Namespace, messages: int) -> int:
         thread.start()
     for thread in threads:
         thread.join()
-    return each * options.sessions
+    return int(each * options.sessions)
 
 
 def profile(folder: Path, options: argparse.Namespace) -> None:
