@@ -95,7 +95,7 @@ def write(opened: Store, history: list[tuple[Any, ...]]) -> None:
     writing.commit()
 
 
-@settings(max_examples=60)
+@settings(max_examples=settings().max_examples * 60 // 100)
 @given(histories)
 def test_a_rebuild_gives_the_very_same_tables(
     tmp_path_factory: pytest.TempPathFactory, history: list[tuple[Any, ...]]
@@ -108,7 +108,7 @@ def test_a_rebuild_gives_the_very_same_tables(
         assert tables(path) == before
 
 
-@settings(max_examples=20)
+@settings(max_examples=settings().max_examples * 20 // 100)
 @given(histories)
 def test_how_facts_are_grouped_into_transactions_changes_nothing(
     tmp_path_factory: pytest.TempPathFactory, history: list[tuple[Any, ...]]
@@ -130,7 +130,7 @@ def _without_random(path: Path, names: tuple[str, ...]) -> dict[str, list[tuple[
     return found
 
 
-@settings(max_examples=20)
+@settings(max_examples=settings().max_examples * 20 // 100)
 @given(histories, st.randoms(use_true_random=False))
 def test_a_rebuild_can_do_without_cells_that_were_erased(
     tmp_path_factory: pytest.TempPathFactory, history: list[tuple[Any, ...]], choose: Any

@@ -64,7 +64,7 @@ def test_any_order_and_any_repetition_of_evidence_gives_the_same_standing(
     assert all_of(once) == all_of(mixed)
 
 
-@settings(max_examples=40)
+@settings(max_examples=settings().max_examples * 40 // 100)
 @given(
     st.lists(st.tuples(st.sampled_from(REPEATED), st.sampled_from(VALUES[:3]), st.integers(0, 3)), max_size=6).flatmap(
         lambda some: st.tuples(st.just(some), st.permutations(some + some[:2]))

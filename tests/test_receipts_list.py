@@ -23,7 +23,7 @@ from zoneinfo import ZoneInfo
 import click
 import pytest
 from click.testing import CliRunner, Result
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tests.ledger_values import NOON, SUZUKI, YAMADA, journal, receipt, record, store, to
 
@@ -371,7 +371,6 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[list[An
         yield hold
 
 
-@settings(max_examples=100)
 @given(letters, wishes, st.integers(1, 7), st.booleans())
 def test_pages_of_any_size_give_every_row_that_fits_once_and_in_order(
     many: Callable[[list[Any]], sqlite3.Connection], some: list[Any], wanted: Filter, at_once: int, newest: bool
