@@ -6,7 +6,6 @@ latter by itself when it starts. Exit status 0, or 2 with one sentence when it c
 
 from __future__ import annotations
 
-import sqlite3
 import sys
 from typing import Any
 
@@ -14,12 +13,12 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from . import migrations
 from .display import json_line, visible
 from .ledger_cli import chosen, failing, ledger_options, opened
-from .ledger_file import prepare
+from .ledger_figures import entries
+from .ledger_figures import figures as figures_of
+from .ledger_file import Database, prepare
 from .ledger_rebuild import rebuild
-from .ledger_shown import utc
 
 
 @click.group()
@@ -34,7 +33,7 @@ def stats(as_json: bool, config: str | None, ledger_url: str | None) -> None:
     """How much is in it, and in which states."""
     where = chosen(config, ledger_url)
     with opened(where.path) as db:
-        figures: dict[str, Any] = {"ledger": str(where.path), **_figures(db)}
+        figures: dict[str, Any] = {"ledger": str(where.path), **figures_of(db)}
     if as_json:
         click.echo(json_line(figures))
         return
@@ -46,40 +45,6 @@ def stats(as_json: bool, config: str | None, ledger_url: str | None) -> None:
                 click.echo(f"  {visible(word):<22} {number:>12,}")
         else:
             click.echo(f"{name:<24} {value:>12,}" if isinstance(value, int) else f"{name:<24} {visible(str(value))}")
-
-
-def _figures(db: sqlite3.Connection) -> dict[str, Any]:
-    db.execute("BEGIN")
-    try:
-        size = db.execute("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size").fetchone()[0]
-        first, last = db.execute("SELECT min(at), max(at) FROM recipients").fetchone()
-        return {
-            "size_octets": size,
-            "migrations": ", ".join(migrations.applied(db)),
-            "entries": _number(db, "entries"),
-            "cells": _number(db, "cells"),
-            "messages": _number(db, "messages"),
-            "recipients": _number(db, "recipients"),
-            "first_message_at": utc(first),
-            "last_message_at": utc(last),
-            "states": _grouped(db, "SELECT state, count(*) FROM recipients GROUP BY state"),
-            "evidence": _grouped(
-                db, "SELECT kind || ' ' || verdict, count(*) FROM evidence WHERE duplicate = 0 GROUP BY 1 ORDER BY 1"
-            ),
-            "without_record": _grouped(
-                db, "SELECT direction || ' ' || kind, sum(n) FROM counts GROUP BY direction, kind ORDER BY 1"
-            ),
-        }
-    finally:
-        db.execute("ROLLBACK")
-
-
-def _number(db: sqlite3.Connection, name: str) -> int:
-    return int(db.execute(f"SELECT count(*) FROM {name}").fetchone()[0])
-
-
-def _grouped(db: sqlite3.Connection, query: str) -> dict[str, int]:
-    return dict(db.execute(query).fetchall())
 
 
 @ledger.command("rebuild")
@@ -96,12 +61,12 @@ def rebuild_command(config: str | None, ledger_url: str | None) -> None:
     click.echo(f"Rebuilt from {done} entries.")
 
 
-def _with_progress(db: sqlite3.Connection) -> int:
+def _with_progress(db: Database) -> int:
     if not sys.stderr.isatty():
         return rebuild(db)
     columns = (TextColumn("entries"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("", total=_number(db, "entries"))
+        task = progress.add_task("", total=entries(db))
         return rebuild(db, lambda done: progress.update(task, completed=done))
 
 

@@ -8,7 +8,6 @@ cannot be used 2.
 from __future__ import annotations
 
 import os
-import sqlite3
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -41,6 +40,7 @@ from .ledger_cli import (
     standard_output,
 )
 from .ledger_derive import search_key
+from .ledger_file import Database
 from .ledger_journal import now
 from .ledger_people import CONFIRMED_BY, attest, caller, revoke
 from .ledger_read import Detail, Filter, Row, count, detail, messages_called, rows
@@ -240,7 +240,7 @@ def _export(write: Callable[[TextIO], int], output: Path) -> int:
 
 
 @contextmanager
-def _progress(db: sqlite3.Connection, wanted: Filter) -> Iterator[Callable[[Iterable[Row]], Iterator[Row]]]:
+def _progress(db: Database, wanted: Filter) -> Iterator[Callable[[Iterable[Row]], Iterator[Row]]]:
     """Counts rows through a bar on standard error, when that is a terminal."""
     if not sys.stderr.isatty():
         yield iter
@@ -297,7 +297,7 @@ def note(
             click.echo(f"Entry {number}: noted. To take it back: kaifu receipts note {visible(name)} --revoke {number}")
 
 
-def _recipients(db: sqlite3.Connection, name: str, to: str | None) -> tuple[int, ...]:
+def _recipients(db: Database, name: str, to: str | None) -> tuple[int, ...]:
     """The recipient that a note is about (all rows with that address)."""
     messages = messages_called(db, name)
     if not messages:

@@ -11,7 +11,6 @@ ValueError for an address and :class:`~kaifu.proxy.ledger.LedgerError` for the l
 from __future__ import annotations
 
 import re
-import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -24,11 +23,8 @@ from kaifu.policies.trace import RuleTrace, Trace, trace
 from kaifu.proxy.address import AddressError, parse_mail, parse_rcpt
 from kaifu.proxy.envelope import Envelope
 from kaifu.proxy.judgement import Action, Judgement, Verdict
-from kaifu.proxy.ledger import Known, LedgerError, Query
-from kaifu.proxy.ledger_file import Store
-from kaifu.proxy.ledger_file import explain as explain_error
-from kaifu.proxy.ledger_look import look
-from kaifu.proxy.ledger_open import ledger_path
+from kaifu.proxy.ledger import Known
+from kaifu.proxy.ledger_open import look_up
 from kaifu.proxy.message import HeaderBlock, split_message
 from kaifu.proxy.observe import Observation, needs_body, observe
 from kaifu.proxy.reports import PREFIX
@@ -107,21 +103,6 @@ def _read(parse: Callable[[bytes], T], address: str) -> T:
         return parse(bracketed.encode("utf-8", "surrogateescape"))
     except AddressError as error:
         raise ValueError(f"{address}: {error}") from None
-
-
-def look_up(url: str, asked: Query) -> Known:
-    """The ledger's answer, read only. A ledger that does not exist yet knows nothing."""
-    path = ledger_path(url)
-    try:
-        if not path.exists():
-            return Known()
-        store = Store(path, write=False)
-        try:
-            return look(store.db, asked)
-        finally:
-            store.close()
-    except (sqlite3.Error, OSError, LedgerError) as error:
-        raise explain_error(error, path) from error
 
 
 # --- for scripts ------------------------------------------------------------------------------------------------

@@ -25,6 +25,9 @@ from urllib.parse import quote
 from . import migrations
 from .ledger import LedgerError
 
+Database = sqlite3.Connection
+"""An open ledger, for modules that hand one on."""
+
 BUSY_SECONDS = 5.0
 _log = logging.getLogger("kaifu.ledger")
 

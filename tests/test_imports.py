@@ -23,7 +23,7 @@ DOORS = {
     "yaml": ["policies.document"],
     "re2": ["policies.patterns"],
     "idna": ["policies.facts", "policies.addresses"],
-    "sqlite3": ["proxy.ledger_*", "proxy.migrations", "proxy.cli_ledger", "proxy.cli_receipts", "proxy.explain"],
+    "sqlite3": ["proxy.ledger_*", "proxy.migrations"],
     "sqlite_utils": ["proxy.migrations"],
     "aiosmtpd": ["proxy.cli_demo"],
     "milter": ["proxy.milter"],

@@ -33,9 +33,9 @@ from kaifu.proxy.datastream import stuff
 from kaifu.proxy.delivery import mail_command, rcpt_command
 from kaifu.proxy.edits import splice
 from kaifu.proxy.envelope import Envelope
-from kaifu.proxy.explain import look_up
 from kaifu.proxy.judgement import Judgement
 from kaifu.proxy.ledger import Known
+from kaifu.proxy.ledger_open import look_up
 from kaifu.proxy.message import HeaderBlock, split_message
 from kaifu.proxy.observe import needs_body, observe
 from kaifu.proxy.transit import judge, query, with_message_id
