@@ -19,7 +19,6 @@ from .replies import ReplyError
 
 XFORWARD_NAMES = ("NAME", "ADDR", "PORT", "PROTO", "HELO", "IDENT", "SOURCE")
 UNKNOWN = b"[UNAVAILABLE]"
-_UNSAID = {name: UNKNOWN for name in XFORWARD_NAMES if name != "SOURCE"}  # which is LOCAL or REMOTE and nothing else
 
 LONGEST_NAME = 255
 """Octets of a domain (RFC 5321 4.5.3.1.2)."""
@@ -87,10 +86,10 @@ def xforward_commands(client: Client, forwarded: dict[str, bytes], accepted: lis
     """
     if not accepted:
         return []
-    told = _UNSAID | forwarded if forwarded else _seen(client)
+    told = dict.fromkeys(XFORWARD_NAMES, UNKNOWN) | forwarded if forwarded else _seen(client)
     lines = [b"XFORWARD"]
     for name in XFORWARD_NAMES:
-        if name in accepted and name in told:
+        if name in accepted:
             word = b" " + name.encode() + b"=" + told[name]
             if len(lines[-1]) + len(word) > MAX_COMMAND and lines[-1] != b"XFORWARD":
                 lines.append(b"XFORWARD")
