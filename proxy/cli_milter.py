@@ -16,6 +16,7 @@ from .journal import Journal
 from .ledger_blocking import BlockingLedger
 from .ledger_open import ledger_path
 from .milterhost import MilterHost
+from .miltersocket import CannotListen
 from .policyfile import PolicyFile
 from .servicemanager import notify
 from .settings import MilterSettings, Settings, config_path, load_settings
@@ -40,7 +41,7 @@ def milter(config: str | None) -> None:
 def run(settings: Settings, milter_settings: MilterSettings) -> int:
     """Serve until told to stop; gives the exit status. Raises :class:`CannotStart`, LedgerError or ProblemsError."""
     try:
-        from .milter import CannotListen, serve
+        from .milter import serve
     except ImportError as error:
         raise CannotStart(
             f"the milter needs pymilter ({error}): pip install 'kaifu[milter]', with libmilter-dev and a C compiler"

@@ -17,17 +17,14 @@ out of what is judged, because the alternative is mail that is deferred for ever
 from __future__ import annotations
 
 import ctypes
-import grp
 import os
+import select
 import signal
-import socket
-import stat
 import sys
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Any
 
 import milter as libmilter
@@ -35,6 +32,7 @@ import milter as libmilter
 from . import replies
 from .edits import Delete, Insert
 from .milterhost import MAX_HEADER, Collected, End, MilterHost, Orders
+from .miltersocket import CannotListen, Place
 from .servicemanager import notify, watchdog_seconds
 from .settings import MilterSettings
 
@@ -75,10 +73,6 @@ ENDS = {
     End.REJECT: libmilter.REJECT,
     End.TEMPFAIL: libmilter.TEMPFAIL,
 }
-
-
-class CannotListen(Exception):
-    """The socket cannot be made; the text says why and what to do."""
 
 
 class Conversation:
@@ -271,6 +265,21 @@ def _carry_out(context: Any, orders: Orders) -> int:
     return int(ENDS[orders.end])
 
 
+class Signals:
+    """SIGTERM, SIGINT and SIGHUP, told in the main thread when it asks, and never in the middle of something else."""
+
+    def __init__(self) -> None:
+        self._read, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(write)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, lambda number, frame: None)
+
+    def wait(self, seconds: float) -> bytes:
+        """The numbers of those that have come, waiting so long for one."""
+        ready, _, _ = select.select([self._read], [], [], seconds)
+        return os.read(self._read, 1024) if ready else b""
+
+
 def serve(host: MilterHost, settings: MilterSettings, ready: Callable[[], None]) -> int:
     """Run until SIGTERM or SIGINT; gives the exit status. Called in the main thread. Raises :class:`CannotListen`.
 
@@ -278,44 +287,30 @@ def serve(host: MilterHost, settings: MilterSettings, ready: Callable[[], None])
     """
     callbacks = Callbacks(host)
     callbacks.register()
-    made = _listen(settings)
-    stop = threading.Event()
-
-    def on_stop(number: int, frame: FrameType | None) -> None:
-        stop.set()
-
-    def on_hangup(number: int, frame: FrameType | None) -> None:
-        host.policy.poll()
-
-    signal.signal(signal.SIGTERM, on_stop)
-    signal.signal(signal.SIGINT, on_stop)
-    signal.signal(signal.SIGHUP, on_hangup)
+    place = Place(settings)
+    place.check()
+    _listen(settings)
+    place.open()
+    signals = Signals()
     thread = threading.Thread(target=_run, args=(host,), name="libmilter", daemon=True)
     thread.start()
     ready()
     period = watchdog_seconds()
-    while thread.is_alive() and not stop.wait(1.0 if period is None else min(1.0, period)):
+    stopped = False
+    while thread.is_alive() and not stopped:
+        came = signals.wait(1.0 if period is None else min(1.0, period))
+        stopped = signal.SIGTERM in came or signal.SIGINT in came
         host.policy.poll()
         if period is not None:
             notify("WATCHDOG=1")
     notify("STOPPING=1")
-    _remove(settings, made)
+    place.remove()
     callbacks.stop(DRAIN_SECONDS)
-    return 0 if stop.is_set() else 1
+    return 0 if stopped else 1
 
 
-def _run(host: MilterHost) -> None:
-    try:
-        libmilter.main()
-    except libmilter.error as error:
-        host.log("milter-failed", error=str(error))
-
-
-def _listen(settings: MilterSettings) -> os.stat_result | None:
-    """Make the socket, for the group that may use it; what it looks like on disk, None when it has no file."""
-    path = _path(settings)
-    if path is not None:
-        _check_place(settings.listen, path)
+def _listen(settings: MilterSettings) -> None:
+    """Make the socket."""
     ctypes.CDLL(libmilter.__file__).smfi_setmaxdatasize(ctypes.c_size_t(LARGEST_PACKET))
     libmilter.setconn(settings.listen)
     libmilter.setbacklog(1024)
@@ -328,66 +323,10 @@ def _listen(settings: MilterSettings) -> os.stat_result | None:
         ) from None
     finally:
         os.umask(before)
-    if path is None:
-        return None
-    made = path.lstat()
+
+
+def _run(host: MilterHost) -> None:
     try:
-        _give(path, settings)
-    except CannotListen:
-        _remove(settings, made)
-        raise
-    return made
-
-
-def _path(settings: MilterSettings) -> Path | None:
-    """Where the socket is in the file system; None for one that is not."""
-    return Path(settings.listen.removeprefix("unix:")) if settings.listen.startswith("unix:") else None
-
-
-def _check_place(listen: str, path: Path) -> None:
-    """Refuse a place where no socket can be, or where another process has one that it serves."""
-    if not path.parent.is_dir():
-        raise CannotListen(f"milter.listen {listen}: there is no directory {path.parent}; make it first")
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise CannotListen(f"milter.listen {listen}: this user may not make files in {path.parent}")
-    try:
-        if not stat.S_ISSOCK(path.lstat().st_mode):
-            raise CannotListen(f"milter.listen {listen}: there is a file of that name which is no socket")
-    except FileNotFoundError:
-        return
-    with socket.socket(socket.AF_UNIX) as probe:
-        probe.settimeout(5)
-        try:
-            probe.connect(str(path))
-        except OSError:
-            return  # left behind by a process that is gone
-    raise CannotListen(f"milter.listen {listen}: another process serves this socket; stop it first")
-
-
-def _give(path: Path, settings: MilterSettings) -> None:
-    """Let the group in that the settings name."""
-    group = settings.socket_group
-    try:
-        if group is not None:
-            os.chown(path, -1, grp.getgrnam(group).gr_gid)
-        path.chmod(settings.socket_mode)
-    except KeyError:
-        raise CannotListen(f"milter.socket_group: there is no group {group!r} here") from None
-    except OSError as error:
-        raise CannotListen(
-            f"milter.socket_group: the socket cannot be given to {group!r} ({error.strerror}); "
-            "the user who runs kaifu must be a member of that group"
-        ) from None
-
-
-def _remove(settings: MilterSettings, made: os.stat_result | None) -> None:
-    """Take the socket's file away, unless it is somebody else's by now: the next connection is another process's."""
-    path = _path(settings)
-    if path is None or made is None:
-        return
-    try:
-        there = path.lstat()
-        if (there.st_dev, there.st_ino) == (made.st_dev, made.st_ino):
-            path.unlink()
-    except OSError:
-        return
+        libmilter.main()
+    except libmilter.error as error:
+        host.log("milter-failed", error=str(error))

@@ -332,4 +332,4 @@ def _changes(judgement: Judgement, begun: Begun | None) -> Orders:
     renewed = [v for v in judgement.verdicts if v.action is Action.FORWARD and v.notify_changed]
     remove = [v.recipient.raw for v in (*judgement.withheld, *renewed)]
     again = [(v.recipient.raw, parameters_with_notify(v.recipient, v.notify)) for v in renewed]
-    return Orders(End.ACCEPT, tuple(milter_order(edits)), tuple(remove), tuple(again))
+    return Orders(End.ACCEPT, tuple(milter_order(edits)), tuple(dict.fromkeys(remove)), tuple(again))
