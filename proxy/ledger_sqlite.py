@@ -76,13 +76,22 @@ class Reader:
             db = self._store.db
             db.execute("BEGIN")
             try:
-                return [(future, look(db, query)) for query, future in asked]
+                return [(future, self._look(db, query)) for query, future in asked]
             finally:
                 db.execute("ROLLBACK")
-        except (sqlite3.Error, OSError, LedgerError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001 - without this thread everybody would wait for ever
             self._close()
             told = explain(error, self._path)
             return [(future, told) for _, future in asked]
+
+    def _look(self, db: sqlite3.Connection, query: Query) -> Known | LedgerError:
+        """One answer. A row that makes no sense spoils only the answers that it belongs to."""
+        try:
+            return look(db, query)
+        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+            return LedgerError(
+                f"the ledger {self._path} holds a row that makes no sense ({error}); try kaifu ledger rebuild"
+            )
 
     def _close(self) -> None:
         if self._store is not None:

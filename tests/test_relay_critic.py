@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sqlite3
 import ssl
 import struct
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 import pytest
@@ -228,4 +229,19 @@ def test_the_names_of_many_who_have_the_message_fit_into_reply_lines(tmp_path: P
         assert all(line.startswith("550") and len(line) <= 510 for line in lines)
         assert all(f"<{name}>" in reply for name in partners)
         assert "kurt@customer.example" not in reply
+        relay.stop()
+
+
+# What is in the ledger
+
+
+def test_a_row_that_makes_no_sense_defers_the_mail_that_it_concerns_and_no_other(tmp_path: Path, hop: NextHop) -> None:
+    with Relay(tmp_path, hop.port, ASK) as relay, client(relay) as alice:
+        assert alice.deliver(HEAD).startswith("250 ")
+        with closing(sqlite3.connect(relay.ledger)) as db, db:
+            assert db.execute("UPDATE messages SET sent_at = 9000000000000000000").rowcount == 1
+        answer = b"In-Reply-To: <1@example.co.jp>\r\n" + HEAD.replace(b"<1@", b"<2@")
+        assert alice.deliver(answer, "bob@partner.example", ["alice@example.co.jp"]).startswith("451 ")
+        relay.wait_for_log("ledger-failed …makes no sense…")
+        assert alice.deliver(HEAD.replace(b"<1@", b"<3@")).startswith("250 ")
         relay.stop()
