@@ -5,9 +5,10 @@ the end of message, where :meth:`MilterHost.decide` gives the orders and :func:`
 that are needed are negotiated, without replies where the MTA allows it, and a long body is skipped unless the message is
 a possible report: a callback costs more than what it does.
 
-libmilter runs callbacks in threads of its own, those of one connection one after another. It treats SIGHUP like SIGTERM,
-so it runs beside the main thread, which alone takes signals: SIGTERM and SIGINT stop it in order, SIGHUP looks at the
-policy file at once. When libmilter is told to stop it frees connections that its threads still use; so it never is: once
+libmilter runs callbacks in threads of its own, those of one connection one after another. It has a thread that waits for
+SIGTERM, SIGINT and SIGHUP, and would stop on any of them at once. So it runs beside the main thread, to which the kernel
+gives a signal first: SIGTERM and SIGINT stop the milter in order. SIGHUP is ignored, which no thread can get in the way
+of; the policy file is looked at every second anyway. When libmilter is told to stop it frees connections that its threads still use; so it never is: once
 nothing is being decided any more, the process ends with all its threads, and the MTA sees closed connections.
 
 How it fails: every error of ours is a tempfail. What pymilter itself cannot pass to us (a header name that is not UTF-8) is left
@@ -266,18 +267,27 @@ def _carry_out(context: Any, orders: Orders) -> int:
 
 
 class Signals:
-    """SIGTERM, SIGINT and SIGHUP, told in the main thread when it asks, and never in the middle of something else."""
+    """SIGTERM and SIGINT, told in the main thread when it asks, and never in the middle of something else.
+
+    While a handler runs, its signal is blocked in the main thread, and another of the kind would go to libmilter's: so
+    nothing that may come twice is handled.
+    """
 
     def __init__(self) -> None:
         self._read, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
         signal.set_wakeup_fd(write)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda number, frame: None)
 
-    def wait(self, seconds: float) -> bytes:
-        """The numbers of those that have come, waiting so long for one."""
+    def wait(self, seconds: float) -> bool:
+        """Wait so long for one; True when it has come, and from then on there are no others."""
         ready, _, _ = select.select([self._read], [], [], seconds)
-        return os.read(self._read, 1024) if ready else b""
+        if not ready:
+            return False
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
+        return True
 
 
 def serve(host: MilterHost, settings: MilterSettings, ready: Callable[[], None]) -> int:
@@ -298,8 +308,7 @@ def serve(host: MilterHost, settings: MilterSettings, ready: Callable[[], None])
     period = watchdog_seconds()
     stopped = False
     while thread.is_alive() and not stopped:
-        came = signals.wait(1.0 if period is None else min(1.0, period))
-        stopped = signal.SIGTERM in came or signal.SIGINT in came
+        stopped = signals.wait(1.0 if period is None else min(1.0, period))
         host.policy.poll()
         if period is not None:
             notify("WATCHDOG=1")

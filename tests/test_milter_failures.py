@@ -157,16 +157,18 @@ def test_it_stops_when_it_is_told_to_with_open_connections(tmp_path: Path, numbe
         milter.no_traceback()
 
 
-def test_a_hangup_takes_the_policy_again_and_stops_nothing(tmp_path: Path) -> None:
-    with Milter(tmp_path, "version: 1\n") as milter:
-        assert not asked(deliver(milter, mail("1")))
-        milter.policy.write_text(ASK)
-        milter.signal(signal.SIGHUP)
-        milter.wait_for_log("policy-loaded")
-        assert asked(deliver(milter, mail("2")))
-        for _ in range(50):
+def test_a_hangup_stops_nothing(tmp_path: Path) -> None:
+    """Not even many at once, idle and busy: libmilter has a thread that waits for one to stop on."""
+    with Milter(tmp_path, ASK) as milter:
+        for _ in range(1000):
             milter.signal(signal.SIGHUP)
-            assert asked(deliver(milter, mail("3")))
+        with milter.connect() as mta:
+            for _ in range(100):
+                milter.signal(signal.SIGHUP)
+                assert asked(mta.deliver(mail("1")))
+        for _ in range(100):
+            milter.signal(signal.SIGHUP)
+            assert asked(deliver(milter, mail("1")))
         milter.stop()
 
 
