@@ -126,16 +126,14 @@ def test_the_socket_is_for_the_group_and_of_the_mode_of_the_settings(tmp_path: P
 
 
 def test_a_socket_that_a_killed_milter_left_behind_is_no_obstacle(tmp_path: Path) -> None:
-    milter = Milter(tmp_path, ASK)
-    milter.start()
-    os.kill(milter.pid, signal.SIGKILL)
-    milter.wait()
-    assert milter.socket.exists()
-    milter.start()
-    assert asked(deliver(milter, mail("1")))
-    milter.stop()
-    assert not milter.socket.exists()
-    milter.kill()
+    with Milter(tmp_path, ASK) as milter:
+        os.kill(milter.pid, signal.SIGKILL)
+        milter.wait()
+        assert milter.socket.exists()
+        milter.start()
+        assert asked(deliver(milter, mail("1")))
+        milter.stop()
+        assert not milter.socket.exists()
 
 
 def test_a_socket_that_another_took_over_is_left_to_it(tmp_path: Path) -> None:
@@ -386,36 +384,32 @@ def test_200_connections_at_once_are_served(tmp_path: Path) -> None:
 
 
 def test_it_stops_under_load_and_nothing_passes_unfiltered(tmp_path: Path, long_run: bool) -> None:
-    milter = Milter(tmp_path, ASK)
-    milter.start()
-    load = Load(milter, 20)
-    for _ in range(30 if long_run else 4):
-        load.wait(100)
-        milter.signal(signal.SIGTERM)
-        assert milter.wait() == 0
-        milter.no_traceback()
-        milter.start()
-    load.wait(50)
-    load.end()
-    load.all_on_record()
-    milter.stop()
-    milter.kill()
+    with Milter(tmp_path, ASK) as milter:
+        load = Load(milter, 20)
+        for _ in range(30 if long_run else 4):
+            load.wait(100)
+            milter.signal(signal.SIGTERM)
+            assert milter.wait() == 0
+            milter.no_traceback()
+            milter.start()
+        load.wait(50)
+        load.end()
+        load.all_on_record()
+        milter.stop()
 
 
 def test_it_is_killed_under_load_and_nothing_passes_unfiltered(tmp_path: Path, long_run: bool) -> None:
-    milter = Milter(tmp_path, ASK)
-    milter.start()
-    load = Load(milter, 20)
-    for number in range(30 if long_run else 4):
-        load.wait(50 + number)
-        milter.signal(signal.SIGKILL)
-        milter.wait()
-        milter.start()
-    load.wait(50)
-    load.end()
-    load.all_on_record()
-    milter.stop()
-    milter.kill()
+    with Milter(tmp_path, ASK) as milter:
+        load = Load(milter, 20)
+        for number in range(30 if long_run else 4):
+            load.wait(50 + number)
+            milter.signal(signal.SIGKILL)
+            milter.wait()
+            milter.start()
+        load.wait(50)
+        load.end()
+        load.all_on_record()
+        milter.stop()
 
 
 def test_policies_change_and_hangups_come_while_mail_flows(tmp_path: Path) -> None:
