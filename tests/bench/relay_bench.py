@@ -2,7 +2,7 @@
 
 ``make bench`` runs this; ``--help`` says what can be chosen. Debian's smtp-source sends to each contender over loopback, and each
 passes the mail on to Debian's smtp-sink. The contenders take turns, round by round, so that whatever else the machine does
-hits all of them; the table shows medians, and ratios of them. A run ends when the sink has everything: kaifu and the sink
+hits all of them; the table shows medians, of the rates and of each round's ratios. A run ends when the sink has everything: kaifu and the sink
 answer only then, and for Postfix the run goes on until its queue is empty again.
 
 * ``sink``: smtp-source straight to smtp-sink, the most that these two programs do;
@@ -235,7 +235,7 @@ def show(text: str) -> None:
 def table(size: str, everybody: list[Contender], options: argparse.Namespace) -> list[dict[str, object]]:
     """Print the table for one size; its rows, for ``--json``."""
     show("")
-    medians = {one.name: statistics.median(one.rates) for one in everybody}
+    peers = {one.name: one.rates for one in everybody}
     connections = "one connection per session" if options.reuse else "one connection per message"
     print(f"\n{size}, {options.sessions} sessions, {connections}, {options.rounds} rounds")
     print(
@@ -243,8 +243,11 @@ def table(size: str, everybody: list[Contender], options: argparse.Namespace) ->
     )
     rows: list[dict[str, object]] = []
     for one in everybody:
-        rate = medians[one.name]
-        ratios = [rate / medians[other] if other in medians else None for other in ("sink", "postfix")]
+        rate = statistics.median(one.rates)
+        ratios = [
+            statistics.median(a / b for a, b in zip(one.rates, peers[other], strict=True)) if other in peers else None
+            for other in ("sink", "postfix")
+        ]
         cpu = statistics.median(one.cpu) if one.pid is not None else None
         peak = one.peak_kib / 1024 if one.pid is not None else None
         shown = [f"{r:.2f}" if r is not None else "-" for r in (*ratios, cpu)] + [f"{peak:.0f}" if peak else "-"]
