@@ -167,5 +167,7 @@ def _pointless(then: Then) -> Iterator[Finding]:
     """Keys that have no effect beside the others of the same ``then``."""
     if then.retain is not None and then.record is Record.NONE:
         yield then.places["retain"], "retain has no effect with record: none"
+    if then.request is Request.ADD and then.record is Record.NONE:
+        yield then.places["record"], "without a record nobody knows that the policy asked, so the receipt is delivered"
     if then.suppress in (Suppress.READ, Suppress.BOTH) and then.request is Request.ADD:
         yield then.places["suppress"], "the same message would ask for a read receipt and forbid it"

@@ -81,7 +81,9 @@ def _clause(who: str, decision: Decision, facts: Facts, keys: Iterable[str]) -> 
     report = _REPORT[facts.message.kind]
     keys = set(keys)
     rails = {rail.key: rail for rail in decision.rails if rail.key in keys}
-    does = [text for key in _ORDER if key in keys and key not in rails and (text := _does(key, decision, report))]
+    does = [
+        text for key in _ORDER if key in keys and key not in rails and (text := _does(key, decision, facts, report))
+    ]
     clause = f"{who} {_listed(does)}" if does else ""
     would = " and would ".join(_would(rail, report) for rail in rails.values())
     return f"{clause}{', but' if clause else who} would {would}" if would else clause
@@ -90,7 +92,7 @@ def _clause(who: str, decision: Decision, facts: Facts, keys: Iterable[str]) -> 
 _ORDER: Final = ("request", "delivery_report", "receipt", "suppress", "record", "retain", "basis")
 
 
-def _does(key: str, decision: Decision, report: str) -> str:
+def _does(key: str, decision: Decision, facts: Facts, report: str) -> str:
     if key == "retain":
         return f"keeps the record for {decision.retain_days} days"
     if key == "basis":
@@ -100,6 +102,8 @@ def _does(key: str, decision: Decision, report: str) -> str:
     text = _DOES[key][getattr(decision, key)].format(report=report)
     if key == "request" and decision.request is Request.ADD and decision.notify is not None:
         text += f" to be sent to {decision.notify}"
+    if key == "request" and decision.request is Request.STRIP and not facts.message.requests:
+        text += " (there is none)"
     return text
 
 

@@ -7,7 +7,10 @@ sentence; no traceback reaches a user.
 
 from __future__ import annotations
 
+import os
 import sys
+import traceback
+from contextlib import suppress
 from importlib import import_module
 from importlib.metadata import version
 from io import TextIOWrapper
@@ -48,11 +51,51 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Entry point of the console script. What a terminal cannot show in its encoding is escaped, never an error."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):
+    """Entry point of the console script. Whatever happens ends in a sentence and an exit status."""
+    status: object = 0
+    try:
+        _prepare_streams()
+        cli(args=_arguments())
+    except SystemExit as end:
+        status = end.code
+    except OSError as error:
+        status = _give_up(f"{error.strerror or error}" + (f": {error.filename}" if error.filename else ""))
+    except Exception as error:  # noqa: BLE001 - the last resort: no traceback reaches a user
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        status = _give_up(f"internal error, please report it: {type(error).__name__}: {error} ({frame.name})")
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        status = _give_up(f"the answer cannot be written: {error.strerror}")
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - nothing is left to flush at exit
+    sys.exit(status if isinstance(status, int | str) else None)
+
+
+def _prepare_streams() -> None:
+    """What a terminal cannot show in its encoding is escaped; a closed stream swallows what is written."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - for the whole run
+        elif isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    sys.exit(cli())
+
+
+def _arguments() -> list[str]:
+    """The words of the command line as text, also where the locale knows less than UTF-8."""
+    words = []
+    for word in sys.argv[1:]:
+        try:
+            words.append(os.fsencode(word).decode("utf-8"))
+        except UnicodeDecodeError:
+            sys.exit(_give_up(f"{word!a} is not text in UTF-8"))
+    return words
+
+
+def _give_up(sentence: str) -> int:
+    with suppress(OSError):
+        print(f"kaifu: {sentence}", file=sys.stderr)
+    return 2
 
 
 if __name__ == "__main__":

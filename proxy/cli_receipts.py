@@ -8,6 +8,7 @@ cannot be used 2.
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -65,25 +66,46 @@ _FILTERS = (
         "--since", callback=a_moment, metavar="TIME", help="Came through at or after: 2026-11-21, a time, or 7d."
     ),
     click.option("--until", callback=a_moment, metavar="TIME", help="Came through before; a date includes that day."),
-    click.option("--state", "states", callback=any_of(tuple(State)), metavar="STATE,…", help=", ".join(State) + "."),
+    click.option(
+        "--state",
+        "states",
+        multiple=True,
+        callback=any_of(tuple(State)),
+        metavar="STATE,…",
+        help=", ".join(State) + ".",
+    ),
     click.option("--rule", metavar="NAME", help="The rule that decided."),
     click.option(
         "--direction",
         "directions",
+        multiple=True,
         callback=any_of(tuple(Direction)),
         metavar="DIRECTION,…",
         help=", ".join(Direction) + ".",
     ),
-    click.option("--kind", "kinds", callback=any_of(("mail", "mdn", "dsn")), metavar="KIND,…", help="mail, mdn, dsn."),
+    click.option(
+        "--kind",
+        "kinds",
+        multiple=True,
+        callback=any_of(("mail", "mdn", "dsn")),
+        metavar="KIND,…",
+        help="mail, mdn, dsn.",
+    ),
     click.option(
         "--request",
         "requests",
+        multiple=True,
         callback=any_of(tuple(RequestState)),
         metavar="REQUEST,…",
         help=", ".join(RequestState) + ".",
     ),
     click.option(
-        "--outcome", "outcomes", callback=any_of(tuple(Outcome)), metavar="OUTCOME,…", help=", ".join(Outcome) + "."
+        "--outcome",
+        "outcomes",
+        multiple=True,
+        callback=any_of(tuple(Outcome)),
+        metavar="OUTCOME,…",
+        help=", ".join(Outcome) + ".",
     ),
     click.option("--message-id", metavar="ID", help="The Message-ID, with or without brackets."),
     click.option("--subject", metavar="TEXT", help="Part of the subject."),
@@ -119,7 +141,7 @@ def _console() -> Console:
 
 @receipts.command("list")
 @_filters
-@click.option("--limit", type=click.IntRange(min=0), metavar="N", help="At most so many rows; 0: all.")
+@click.option("--limit", type=click.IntRange(0, 1_000_000_000), metavar="N", help="At most so many rows; 0: all.")
 @click.option("--oldest-first", is_flag=True, help="The oldest rows first; otherwise the newest.")
 @click.option("--json", "as_json", is_flag=True, help="One object per recipient, each on one line.")
 @click.option("--csv", "as_csv", is_flag=True, help="CSV with a header line.")
@@ -294,7 +316,15 @@ def note(
             click.echo(f"Entry {number}: note {revoked} is revoked.")
         elif confirmed_by is not None:
             number = attest(where.path, recipients[0], confirmed_by, seen_at, caller(), text)
-            click.echo(f"Entry {number}: noted. To take it back: kaifu receipts note {visible(name)} --revoke {number}")
+            again = shlex.join(_words(name, to, config, number))
+            click.echo(f"Entry {number}: noted. To take it back: {visible(again)}")
+
+
+def _words(name: str, to: str | None, config: str | None, entry: int) -> list[str]:
+    """The command that revokes a note."""
+    words = ["kaifu", "receipts", "note", name, "--revoke", str(entry)]
+    words += ["--to", to] if to is not None else []
+    return words + (["--config", config] if config is not None else [])
 
 
 def _recipients(db: Database, name: str, to: str | None) -> tuple[int, ...]:

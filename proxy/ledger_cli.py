@@ -138,13 +138,16 @@ def a_moment(_: click.Context, __: click.Parameter, text: str | None) -> str | N
     return text
 
 
-def any_of(words: tuple[str, ...]) -> Callable[[click.Context, click.Parameter, str | None], tuple[str, ...] | None]:
-    """Callback of an option that takes words of a fixed set, several with commas between."""
+_ManyWords = Callable[[click.Context, click.Parameter, tuple[str, ...]], tuple[str, ...] | None]
 
-    def convert(_: click.Context, __: click.Parameter, text: str | None) -> tuple[str, ...] | None:
-        if text is None:
+
+def any_of(words: tuple[str, ...]) -> _ManyWords:
+    """Callback of an option that takes words of a fixed set: several with commas between, or given several times."""
+
+    def convert(_: click.Context, __: click.Parameter, texts: tuple[str, ...]) -> tuple[str, ...] | None:
+        if not texts:
             return None
-        given = tuple(word.strip() for word in text.split(","))
+        given = tuple(word.strip() for text in texts for word in text.split(","))
         for word in given:
             if word not in words:
                 raise click.BadParameter(visible(f'"{word}" is none of {", ".join(words)}'))

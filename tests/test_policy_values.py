@@ -209,7 +209,7 @@ def test_the_trace_names_what_each_condition_wanted_and_saw() -> None:
     assert [c.key for c in first.failed] == ["subject"]
     assert (second.held, second.tried) == (True, True)
     assert (third.held, third.tried) == (False, False)
-    assert found.reason == 'Rule "second" (line 4) removes receipt requests.'
+    assert found.reason == 'Rule "second" (line 4) removes receipt requests (there is none).'
 
 
 def test_the_trace_says_why_a_rule_for_mail_is_not_tried_on_a_receipt() -> None:
