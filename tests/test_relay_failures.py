@@ -435,6 +435,7 @@ ANSWERS = {
 }
 
 
+@pytest.mark.timeout(1800)
 def test_with_a_client_that_retries_everybody_gets_the_message_once(tmp_path: Path, hop: NextHop) -> None:
     numbers = count(1)
     accepted: set[tuple[str, str]] = set()
