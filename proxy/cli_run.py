@@ -13,9 +13,8 @@ import signal
 import socket
 import ssl
 import sys
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -185,8 +184,8 @@ async def _stay_alive() -> None:
         notify("WATCHDOG=1")
 
 
-_TOLD = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-_TAKEN = (*_TOLD, signal.SIGALRM)
+_AWAITED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+_RESTART_SECONDS = 1.0
 
 
 class _Supervisor:
@@ -197,59 +196,64 @@ class _Supervisor:
         self._sockets = sockets
         self._log = log
         self._workers: set[int] = set()
+        self._missing = parts.relay_settings.workers
         self._stopping = False
         self._pipe = os.pipe()
 
     def run(self, ready: Callable[[], None]) -> None:
         """Start the workers, replace those that die, pass the stop signal on and wait for them."""
-        for number in _TOLD:
-            signal.signal(number, self._on_signal)
-        for _ in range(self._parts.relay_settings.workers):
-            self._start()
+        # Signals are waited for and never interrupt: a handler could run between fork and what follows it, or just
+        # before the wait, and then nobody would notice.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _AWAITED)
+        self._start_missing()
         ready()
-        if seconds := watchdog_seconds():
-            signal.signal(signal.SIGALRM, lambda number, frame: notify("WATCHDOG=1"))
-            signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
+        watchdog = watchdog_seconds()
+        while self._workers or self._missing:
+            waits = [seconds for seconds in (watchdog, _RESTART_SECONDS if self._missing else None) if seconds]
+            found = signal.sigtimedwait(_AWAITED, min(waits)) if waits else signal.sigwaitinfo(_AWAITED)
+            if watchdog:
+                notify("WATCHDOG=1")
+            if found is None:
+                self._start_missing()
+            elif found.si_signo == signal.SIGCHLD:
+                self._reap()
+            else:
+                self._tell(found.si_signo)
+
+    def _reap(self) -> None:
         while self._workers:
-            pid, status = os.wait()
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if not pid:
+                return
             self._workers.discard(pid)
             if not self._stopping:
                 self._log("worker-died", pid=pid, status=os.waitstatus_to_exitcode(status))
-                time.sleep(1)
-                self._start()
+                self._missing += 1
 
-    def _on_signal(self, number: int, frame: object) -> None:
+    def _tell(self, number: int) -> None:
         if number != signal.SIGHUP:
             number = signal.SIGTERM
             self._stopping = True
+            self._missing = 0
             notify("STOPPING=1")
         for pid in self._workers:
-            with suppress(ProcessLookupError):
-                os.kill(pid, number)
+            os.kill(pid, number)
 
-    def _start(self) -> None:
-        # A signal between fork and what follows it would miss the child, or run our handler in it.
-        signal.pthread_sigmask(signal.SIG_BLOCK, _TAKEN)
-        try:
-            if self._stopping:
-                return
+    def _start_missing(self) -> None:
+        while self._missing:
             pid = os.fork()
             if not pid:
                 self._work()
             self._workers.add(pid)
-        finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _TAKEN)
-        if self._stopping:
-            os.kill(pid, signal.SIGTERM)
+            self._missing -= 1
 
     def _work(self) -> NoReturn:
         """A worker, from fork to end."""
         status = 1
         try:
-            for number in _TAKEN:
-                signal.signal(number, signal.SIG_DFL)
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
             signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it serves
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _TAKEN)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _AWAITED)
             os.close(self._pipe[1])
             _run_loop(self._parts, self._sockets, lambda: None, supervisor=self._pipe[0])
             status = 0
