@@ -21,7 +21,7 @@ from .datastream import unstuff
 from .delivery import Upstream
 from .edits import splice
 from .envelope import Envelope
-from .incoming import Incoming, Spool
+from .incoming import ClientGone, Incoming, Spool
 from .judgement import Action, Delivery, Judgement, Verdict
 from .ledger import Begun, Known, LedgerError, Outcome, Query, Served
 from .message import HeaderBlock
@@ -248,6 +248,12 @@ class Transfer:
                 raise
             self._relay.log("next-hop-failed", id=self._queue_id, cause=error.cause)
             answer = Answer.of(error.reply)
+        except ClientGone:
+            raise
+        except Exception as error:  # noqa: BLE001 - those who have the message already must be remembered
+            self._relay.unforeseen(error, id=self._queue_id)
+            self._mark(delivery.verdicts, Outcome.UNKNOWN if upstream.dotted else Outcome.DEFERRED)
+            answer = Answer.of(replies.OURS_FAILED)
         else:
             self._mark_answer(delivery.verdicts, answer)
         if not answer.ok and not answer.transient:
