@@ -195,7 +195,7 @@ class MilterHost:
             return self.refuse(message, replies.OURS_FAILED, "internal error")
 
     def refuse(self, message: Collected, reply: Reply, cause: str) -> Orders:
-        """The orders that send a message back, for good or for now as the reply says; and a line in the log."""
+        """The orders that refuse or defer a message, as the reply's code says; and a line in the log."""
         self.log("message", id=message.queue_id, reply=str(reply), cause=cause)
         return Orders(End.REJECT if reply.code >= 500 else End.TEMPFAIL, reply=reply)
 

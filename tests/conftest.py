@@ -21,7 +21,7 @@ hypothesis.settings.register_profile("short", deadline=None, derandomize=True, m
 hypothesis.settings.register_profile(
     "long",
     deadline=None,
-    max_examples=500,
+    max_examples=3000,
     print_blob=True,
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )

@@ -22,6 +22,7 @@ import socket
 import subprocess
 import tempfile
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -136,7 +137,7 @@ def system_folder() -> Iterator[Path]:
         shutil.rmtree(path, ignore_errors=True)
 
 
-class LoggedProcess:
+class LoggedProcess(ABC):
     """A process whose log comes through a pipe: line by line into ``log``, and whoever waits for a line is woken."""
 
     def __init__(self, what: str) -> None:
@@ -154,9 +155,9 @@ class LoggedProcess:
     ) -> None:
         self.stop()
 
+    @abstractmethod
     def start(self) -> None:
         """Start it and wait until it serves."""
-        raise NotImplementedError
 
     def launch(self, *command: str | Path) -> None:
         """Start a command that logs to standard output or error."""
