@@ -58,6 +58,14 @@ def receipts() -> None:
 
 
 _ADDRESS = "an address, @domain, @.domain with subdomains, or a part of an address"
+
+
+def _words_option(flag: str, name: str, words: tuple[str, ...]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """A filter by words of a fixed set."""
+    metavar = f"{flag.removeprefix('--').upper()},…"
+    return click.option(flag, name, multiple=True, callback=any_of(words), metavar=metavar, help=f"{', '.join(words)}.")
+
+
 _FILTERS = (
     click.option("--from", "sender", metavar="WHO", help=f"Sender: {_ADDRESS}."),
     click.option("--to", metavar="WHO", help="Recipient, likewise."),
@@ -66,47 +74,12 @@ _FILTERS = (
         "--since", callback=a_moment, metavar="TIME", help="Came through at or after: 2026-11-21, a time, or 7d."
     ),
     click.option("--until", callback=a_moment, metavar="TIME", help="Came through before; a date includes that day."),
-    click.option(
-        "--state",
-        "states",
-        multiple=True,
-        callback=any_of(tuple(State)),
-        metavar="STATE,…",
-        help=", ".join(State) + ".",
-    ),
+    _words_option("--state", "states", tuple(State)),
     click.option("--rule", metavar="NAME", help="The rule that decided."),
-    click.option(
-        "--direction",
-        "directions",
-        multiple=True,
-        callback=any_of(tuple(Direction)),
-        metavar="DIRECTION,…",
-        help=", ".join(Direction) + ".",
-    ),
-    click.option(
-        "--kind",
-        "kinds",
-        multiple=True,
-        callback=any_of(("mail", "mdn", "dsn")),
-        metavar="KIND,…",
-        help="mail, mdn, dsn.",
-    ),
-    click.option(
-        "--request",
-        "requests",
-        multiple=True,
-        callback=any_of(tuple(RequestState)),
-        metavar="REQUEST,…",
-        help=", ".join(RequestState) + ".",
-    ),
-    click.option(
-        "--outcome",
-        "outcomes",
-        multiple=True,
-        callback=any_of(tuple(Outcome)),
-        metavar="OUTCOME,…",
-        help=", ".join(Outcome) + ".",
-    ),
+    _words_option("--direction", "directions", tuple(Direction)),
+    _words_option("--kind", "kinds", ("mail", "mdn", "dsn")),
+    _words_option("--request", "requests", tuple(RequestState)),
+    _words_option("--outcome", "outcomes", tuple(Outcome)),
     click.option("--message-id", metavar="ID", help="The Message-ID, with or without brackets."),
     click.option("--subject", metavar="TEXT", help="Part of the subject."),
 )

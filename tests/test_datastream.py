@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -57,6 +58,18 @@ def test_any_octets_end_where_the_rfc_says_or_are_refused_for_a_bare_line_end(wi
     assert got == expected
     if got is not None:
         assert not has_bare_line_end(got[0])
+
+
+@given(octets, cuts)
+def test_a_bare_line_end_before_the_end_is_always_refused(body: bytes, places: list[int]) -> None:
+    wire = body + b"\r\n.\r\n"
+    expected = reference(wire)
+    assert expected is not None
+    if has_bare_line_end(expected[0]):
+        with pytest.raises(BareLineEnd):
+            run(wire, places)
+    else:
+        assert run(wire, places) == expected
 
 
 @given(clean, clean, cuts)
