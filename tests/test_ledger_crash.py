@@ -99,16 +99,18 @@ def test_a_process_that_writes_without_pause_does_not_starve_another(tmp_path: P
         drain.start()
         with store(path) as opened:
             writing, others = Journal(opened.db), []
-            for number in range(40):
+            # Until both had their turns; how soon that is depends on the disk.
+            while len(others) < 40 or others[-1] - others[0] < len(others):
+                assert len(others) < 20_000
                 writing.start()
                 others.append(opened.db.execute("SELECT entry FROM head").fetchone()[0])
-                writing.begin(record(to(), key=b"%d" % number))
+                writing.begin(record(to(), key=b"%d" % len(others)))
                 writing.commit()
     finally:
         busy.kill()
         busy.wait()
         drain.join()
-    # Both made progress: between two of ours there were some of theirs, but never very many.
+    # Between two of ours there were some of theirs, but never very many.
     theirs = [later - earlier - 1 for earlier, later in itertools.pairwise(others)]
     assert sum(theirs) > 0
     assert max(theirs) < 2000
