@@ -56,10 +56,23 @@ class EvidenceKind(StrEnum):
     ATTESTED = "attested"
 
 
+class Grade(StrEnum):
+    """How far a confirmation is believed, weakest first. What a person noted (``attested``) stands apart from both."""
+
+    CLAIMED = "claimed"
+    AUTHENTICATED = "authenticated"
+
+
 class Verdict(StrEnum):
-    """How a piece of evidence relates to what was sent. Only ``matched`` moves a state."""
+    """How a piece of evidence relates to what was sent. Only ``matched`` moves a state.
+
+    ``other-address``: the right message, answered by an address that is no recipient and no known alias of one; it counts from the day
+    that a person pairs the two. ``failed-authentication``: its own domain says that it is forged.
+    """
 
     MATCHED = "matched"
+    OTHER_ADDRESS = "other-address"
+    FAILED_AUTHENTICATION = "failed-authentication"
     UNKNOWN_MESSAGE = "unknown-message"
     WRONG_RECIPIENT = "wrong-recipient"
     NOT_ASKED = "not-asked"
@@ -136,7 +149,8 @@ class Evidence:
     the form of a suspected receipt. ``about``: the address that the report is about. ``by``: who answered
     (From or Final-Recipient). ``tie``: where the original's id stood (``Original-Message-ID`` …).
     ``details``: parsed fields worth keeping (reporting_ua, sending_mode, status, diagnostic …). ``raw``: the
-    report part's octets, cut to what may be kept of it; None for replies.
+    report part's octets, cut to what may be kept of it; None for replies. ``grade``: how far it is believed that it comes
+    from where it says.
     """
 
     kind: EvidenceKind
@@ -150,6 +164,7 @@ class Evidence:
     details: Mapping[str, str] = field(default_factory=dict)
     raw: bytes | None = None
     why: str = ""
+    grade: Grade = Grade.CLAIMED
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +172,7 @@ class RecordedRecipient:
     """What was decided and done for one recipient. ``address`` is the forward-path as text.
 
     ``reason`` is the one sentence; ``would`` the sentence of what would have been done (observe mode).
-    ``not_possible``: actions that could not be done, in words.
+    ``not_possible``: actions that could not be done, in words. ``confirm``: the grade that an answer must have to confirm.
     """
 
     address: str
@@ -173,6 +188,7 @@ class RecordedRecipient:
     not_possible: tuple[str, ...] = ()
     retain_days: int | None = None
     basis: str | None = None
+    confirm: Grade = Grade.CLAIMED
 
 
 @dataclass(frozen=True, slots=True)
