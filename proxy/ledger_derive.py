@@ -11,13 +11,15 @@ must read what may still be pending flushes first. Fails with sqlite3's errors; 
 from __future__ import annotations
 
 import sqlite3
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, partial
 from hashlib import sha256
 from typing import Any
 
 from kaifu.policies.facts import mailbox_key
 
 from .ledger import EvidenceKind, Outcome, RequestState
+from .ledger_acts import WORDS, add_act
 from .ledger_entries import Entry, at_value, canonical
 from .ledger_states import NOTHING, Standing, join, outcome_after, standing_of, state_of
 
@@ -74,7 +76,7 @@ class Derived:
         self._attempts: list[tuple[int, bytes, int]] = []
         self._outcomes: list[tuple[str, int]] = []
         self._answered: list[int] = []
-        self._apply = {
+        self._apply: dict[str, Callable[[Entry], None]] = {
             "message": self._message,
             "attempt": self._attempt,
             "outcome": self._outcome,
@@ -83,6 +85,7 @@ class Derived:
             "revoked": self._revoked,
             "consent": self._consent,
         }
+        self._apply |= {kind: partial(self._act, self._apply.get(kind)) for kind in WORDS}
 
     def apply(self, entry: Entry) -> None:
         """Let one entry take effect. ValueError for a kind that this version does not know."""
@@ -90,6 +93,11 @@ class Derived:
         if apply is None:
             raise ValueError(f"entry {entry.number} is of a kind that this version does not know: {entry.kind}")
         apply(entry)
+
+    def _act(self, effect: Callable[[Entry], None] | None, entry: Entry) -> None:
+        add_act(self._db, entry)
+        if effect is not None:
+            effect(entry)
 
     def flush(self) -> None:
         """Write the rows collected so far."""

@@ -25,6 +25,9 @@ evidence  evidence, verdict, value, recipient, duplicate    report, raw
 attested  recipient, value (phone …), seen_at               note, actor
 revoked   entry                                             actor
 consent   value                                             person, actor, note
+looked    what (list, show …); the message, if only one     actor, filter
+refused   what, needs (the role that it takes)              actor
+policy    digest, mode                                      text (the file)
 ========  ================================================  ============================================
 
 Limits: text that is no Unicode (lone surrogates) is stored with replacement characters. Fails only with

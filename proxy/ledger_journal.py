@@ -28,6 +28,7 @@ from .ledger import (
     Served,
     Verdict,
 )
+from .ledger_acts import policy_in_force
 from .ledger_bodies import body_of, decided, ids_of, open_value, personal, report_of
 from .ledger_derive import ATTEMPT_MICROSECONDS, Derived, number_of, report_key
 from .ledger_entries import SALT_LENGTH, Cell, Entry, at_text, clean, microseconds, seal
@@ -343,6 +344,15 @@ class Journal:
             raise LedgerError(f"the ledger has no recipient {recipient}")
         body = {"recipient": recipient, "value": value, "seen_at": at_text(seen_at)}
         return self._write("attested", now(), row[0], body, {"note": note, "actor": actor})
+
+    def act(self, kind: str, body: dict[str, Any], cells: dict[str, Any], message: int | None = None) -> int:
+        """Write that somebody did something which moves no state. Returns the entry's number."""
+        return self._write(kind, now(), message, body, cells)
+
+    def policy(self, digest: str, mode: str, text: str, at: int) -> None:
+        """Write that a policy is in force, unless it is the one that was recorded last."""
+        if policy_in_force(self._db) != digest:
+            self._write("policy", at, None, {"digest": digest, "mode": mode}, {"text": text})
 
     def revoke(self, entry: int, recipients: Iterable[int], actor: str) -> int:
         """Take back an attestation about one of these recipients. Returns the entry's number."""

@@ -72,7 +72,14 @@ CREATE TABLE evidence (
 CREATE INDEX evidence_recipient ON evidence (recipient, key);
 CREATE TABLE consent (
     address TEXT PRIMARY KEY, value TEXT NOT NULL, at INTEGER NOT NULL, entry INTEGER NOT NULL
-) WITHOUT ROWID
+) WITHOUT ROWID;
+CREATE TABLE acts (entry INTEGER PRIMARY KEY, at INTEGER NOT NULL, what TEXT NOT NULL, actor TEXT, message INTEGER);
+CREATE INDEX acts_at ON acts (at);
+CREATE INDEX acts_what ON acts (what, at);
+CREATE INDEX acts_actor ON acts (actor, at) WHERE actor IS NOT NULL;
+CREATE INDEX acts_message ON acts (message, at) WHERE message IS NOT NULL;
+CREATE TABLE policies (entry INTEGER PRIMARY KEY, at INTEGER NOT NULL, digest TEXT NOT NULL, mode TEXT NOT NULL);
+CREATE INDEX policies_digest ON policies (digest, entry)
 """
 
 
@@ -83,7 +90,7 @@ def first_tables(db: Database) -> None:
 
 
 STEPS: tuple[Callable[[Database], None], ...] = (first_tables,)
-DERIVED = ("head", "messages", "recipients", "attempts", "evidence", "consent")
+DERIVED = ("head", "messages", "recipients", "attempts", "evidence", "consent", "acts", "policies")
 
 
 def applied(db: sqlite3.Connection) -> list[str]:
