@@ -47,14 +47,14 @@ VERSION = 1
 SALT_LENGTH = 16
 CELL_DOMAIN = b"kaifu cell 1\0"
 
-_encode = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False).encode
+_json = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False).encode
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
 def canonical(value: object) -> str:
     """A JSON value in canonical form, see above."""
-    return _encode(value)
+    return _json(value)
 
 
 def microseconds(moment: datetime) -> int:
@@ -88,7 +88,7 @@ def at_value(text: str) -> int:
 class Entry:
     """One fact, on its way into the ledger or out of it.
 
-    ``body`` lacks ``v, n, kind, at, message`` and ``cells``, which :func:`seal` adds. ``cells``: name to JSON value, octets for
+    ``body`` lacks ``v, n, kind, at, message`` and ``cells``, which :func:`encode` adds. ``cells``: name to JSON value, octets for
     ``raw``; a cell that was erased is missing. ``message``: the number of the message it is about, None for none.
     """
 
@@ -106,7 +106,8 @@ class Entry:
 
 
 Cell = tuple[int, str, bytes, str | bytes]
-"""A row of the table ``cells``: id, name, salt, value. The id is the entry's number times 2**20, and the cell's place."""
+"""A row of the table ``cells``: id, name, salt, value. The id is the entry's number times 2**20, plus the place of the cell's name
+among those of the entry in order."""
 
 CELLS_PER_ENTRY = 1 << 20
 
@@ -132,16 +133,16 @@ def _stored(entry: Entry, name: str, value: Any) -> tuple[str | bytes, bytes]:
     """What is stored of a cell, and its octets for the commitment. Mends what is no Unicode in the entry itself."""
     if isinstance(value, bytes):
         return value, value
-    text = _encode(value)
+    text = _json(value)
     try:
         return text, text.encode()
     except UnicodeEncodeError:
         entry.cells[name] = value = clean(value)
-        text = _encode(value)
+        text = _json(value)
         return text, text.encode()
 
 
-def seal(entry: Entry, salts: bytes) -> tuple[str, list[Cell]]:
+def encode(entry: Entry, salts: bytes) -> tuple[str, list[Cell]]:
     """Body text and cells of an entry. ``salts``: at least :data:`SALT_LENGTH` random octets per cell.
 
     Lone surrogates are replaced in the entry itself, so that what is derived from it now and later is the same.
@@ -150,7 +151,7 @@ def seal(entry: Entry, salts: bytes) -> tuple[str, list[Cell]]:
     commitments: dict[str, str] = {}
     rows: list[Cell] = []
     start, row = 0, entry.number * CELLS_PER_ENTRY
-    for name, value in entry.cells.items():
+    for name, value in sorted(entry.cells.items()) if len(entry.cells) > 1 else entry.cells.items():
         salt = salts[start : start + SALT_LENGTH]
         stored, octets = _stored(entry, name, value)
         commitments[name] = commitment(name, salt, octets)
@@ -162,20 +163,20 @@ def seal(entry: Entry, salts: bytes) -> tuple[str, list[Cell]]:
     if commitments:
         body["cells"] = commitments
     body.update(entry.body)
-    text = _encode(body)
+    text = _json(body)
     if not text.isascii():
         try:
             text.encode()
         except UnicodeEncodeError:
             entry.body = clean(entry.body)
-            text = _encode(clean(body))
+            text = _json(clean(body))
     return text, rows
 
 
 _FRAME = ("v", "n", "kind", "at", "message", "cells")
 
 
-def unseal(text: str, cells: dict[str, str | bytes]) -> Entry:
+def decode(text: str, cells: dict[str, str | bytes]) -> Entry:
     """The entry of a stored body and the stored values of those of its cells that still exist."""
     body = json.loads(text)
     if not isinstance(body, dict) or body.get("v") != VERSION:

@@ -31,8 +31,9 @@ from .ledger import (
 from .ledger_acts import policy_in_force
 from .ledger_bodies import body_of, decided, ids_of, open_value, personal, report_of
 from .ledger_derive import ATTEMPT_MICROSECONDS, Derived, number_of, report_key
-from .ledger_entries import SALT_LENGTH, Cell, Entry, at_text, clean, microseconds, seal
+from .ledger_entries import SALT_LENGTH, Cell, Entry, at_text, clean, encode, microseconds
 from .ledger_file import begin_writing
+from .ledger_seal import batch_of, genesis, leaf, skip
 from .ledger_states import answered, outcome_after
 
 SERVED_SECONDS = 7 * 86400
@@ -46,6 +47,11 @@ _LOOK_UP = f"SELECT key, message, at FROM attempts WHERE key IN ({','.join('?' *
 def now() -> int:
     """UTC microseconds since 1970."""
     return time.time_ns() // 1000
+
+
+def _octets(value: object) -> bytes:
+    """What should be octets. What somebody made of them must not keep mail from being recorded."""
+    return value if isinstance(value, bytes) else b""
 
 
 class _Begun(Begun):
@@ -66,6 +72,7 @@ class Journal:
         self._derived = Derived(db)
         self._entries: list[tuple[int, int | None, str]] = []
         self._cells: list[Cell] = []
+        self._leaves: list[bytes] = []
         self._attempts: dict[bytes, tuple[int, int] | None] = {}
         self._answered: set[int] = set()
         self._salts, self._salts_used = b"", 0
@@ -94,6 +101,7 @@ class Journal:
         """Hand all rows to SQLite, still within the transaction."""
         if self._entries:
             self._db.executemany("INSERT INTO entries VALUES (?,?,?)", self._entries)
+            self._leaves += [leaf(text.encode()) for _, _, text in self._entries]
             self._entries.clear()
         if self._cells:
             self._db.executemany("INSERT INTO cells VALUES (?,?,?,?)", self._cells)
@@ -103,16 +111,35 @@ class Journal:
     def commit(self) -> None:
         """Write everything; on return it is on disk."""
         self.flush()
+        if self._leaves:
+            self._seal()
         self._db.execute(
             "UPDATE head SET entry = ?, message = ?, recipient = ?", (self._entry, self._message, self._recipient)
         )
         self._db.execute("COMMIT")
         self._committed_at = time.monotonic()
 
+    def _seal(self) -> None:
+        """The batch of this transaction's entries."""
+        row = self._db.execute("SELECT id, head FROM batches ORDER BY id DESC LIMIT 1").fetchone()
+        last, previous = (row[0], _octets(row[1])) if row else (0, self._head_of(0))
+        # Where one was taken out nothing can be right any more, and mail must go on: the head is one that no check finds right.
+        skipped = previous if skip(last + 1) == last else self._head_of(skip(last + 1))
+        batch = batch_of(last + 1, self._entry - len(self._leaves) + 1, self._leaves, previous, skipped)
+        self._db.execute("INSERT INTO batches VALUES (?,?,?,?,?,?)", batch)
+        self._leaves.clear()
+
+    def _head_of(self, batch: int) -> bytes:
+        if batch == 0:
+            return genesis(_octets(self._db.execute("SELECT ledger FROM identity").fetchone()[0]))
+        row = self._db.execute("SELECT head FROM batches WHERE id = ?", (batch,)).fetchone()
+        return b"" if row is None else _octets(row[0])
+
     def rollback(self) -> None:
         """Undo everything since :meth:`start`. Raises nothing: there may be no transaction any more."""
         self._entries.clear()
         self._cells.clear()
+        self._leaves.clear()
         self._derived.forget()
         if self._db.in_transaction:
             try:
@@ -123,7 +150,7 @@ class Journal:
     def _write(self, kind: str, at: int, message: int | None, body: dict[str, Any], cells: dict[str, Any]) -> int:
         number = self._entry + 1
         entry = Entry(number, kind, at, message, body, cells)
-        text, rows = seal(entry, self._random(SALT_LENGTH * len(cells)))
+        text, rows = encode(entry, self._random(SALT_LENGTH * len(cells)))
         self._derived.apply(entry)
         self._entry = number
         self._entries.append((number, entry.message, text))

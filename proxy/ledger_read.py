@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from .ledger_derive import number_of, search_key
-from .ledger_entries import CELLS_PER_ENTRY, Entry, unseal
+from .ledger_entries import CELLS_PER_ENTRY, Entry, decode
 from .ledger_states import Standing
 
 _SMALL = 10_000
@@ -295,7 +295,7 @@ def _entry(db: sqlite3.Connection, number: int) -> Entry | None:
     row = db.execute("SELECT body FROM entries WHERE id = ?", (number,)).fetchone()
     first = number * CELLS_PER_ENTRY
     query = "SELECT name, value FROM cells WHERE id >= ? AND id < ?"
-    return None if row is None else unseal(row[0], dict(db.execute(query, (first, first + CELLS_PER_ENTRY)).fetchall()))
+    return None if row is None else decode(row[0], dict(db.execute(query, (first, first + CELLS_PER_ENTRY)).fetchall()))
 
 
 def _carried(db: sqlite3.Connection, about: list[Entry], message: int) -> Iterator[Entry]:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 
 from .ledger import LedgerError
 from .ledger_derive import Derived
-from .ledger_entries import Entry, unseal
+from .ledger_entries import Entry, decode
 from .ledger_file import begin_writing
 from .migrations import DERIVED
 
@@ -41,7 +41,7 @@ def entries(db: sqlite3.Connection) -> Iterator[Entry]:
 
 def _entry(number: int, body: str, cells: dict[str, str | bytes]) -> Entry:
     try:
-        entry = unseal(body, cells)
+        entry = decode(body, cells)
         if entry.number != number:
             raise ValueError(f"it says that it is entry {entry.number}")
     except (ValueError, KeyError, TypeError) as error:

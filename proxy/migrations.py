@@ -5,8 +5,9 @@ changed; what is new is a new function at the end of :data:`STEPS`. Not on the h
 only when there is something to migrate.
 
 Source tables hold what cannot be recomputed: ``entries`` and ``cells`` (append-only facts, see
-:mod:`kaifu.proxy.ledger_entries`), ``counts`` (figures about mail that leaves no row), ``served`` (partial successes,
-kept for days). Derived tables are recomputed from the entries by ``kaifu ledger rebuild``.
+:mod:`kaifu.proxy.ledger_entries`), ``batches`` (their seals, :mod:`kaifu.proxy.ledger_seal`), ``identity`` (the ledger's random
+id), ``counts`` (figures about mail that leaves no row), ``served`` (partial successes,
+kept for days), ``unmatched``, ``traces`` and ``secrets`` (:mod:`kaifu.proxy.ledger_apart`). Derived tables are recomputed from the entries by ``kaifu ledger rebuild``.
 
 Fails with :class:`LedgerError` when a ledger was written by a newer version, and passes sqlite3's errors on.
 """
@@ -31,6 +32,12 @@ CREATE TABLE cells (
     id INTEGER PRIMARY KEY, name TEXT NOT NULL, salt BLOB NOT NULL, value NOT NULL,
     entry INTEGER GENERATED ALWAYS AS (id >> 20) VIRTUAL
 );
+CREATE TABLE batches (
+    id INTEGER PRIMARY KEY, first INTEGER NOT NULL, last INTEGER NOT NULL,
+    root BLOB NOT NULL, head BLOB NOT NULL, marks BLOB NOT NULL
+);
+CREATE TABLE identity (one INTEGER PRIMARY KEY CHECK (one = 1), ledger BLOB NOT NULL);
+INSERT INTO identity VALUES (1, randomblob(16));
 CREATE TABLE counts (
     hour INTEGER NOT NULL, direction TEXT NOT NULL, kind TEXT NOT NULL, n INTEGER NOT NULL,
     PRIMARY KEY (hour, direction, kind)
@@ -39,6 +46,18 @@ CREATE TABLE served (
     retry_key BLOB NOT NULL, body_digest BLOB NOT NULL, recipients BLOB NOT NULL, expires INTEGER NOT NULL,
     PRIMARY KEY (retry_key, body_digest)
 ) WITHOUT ROWID;
+CREATE TABLE unmatched (
+    id INTEGER PRIMARY KEY, at INTEGER NOT NULL, kind TEXT NOT NULL, verdict TEXT NOT NULL, value TEXT NOT NULL,
+    cited TEXT, by TEXT NOT NULL, about TEXT NOT NULL, message_id TEXT, carrier INTEGER, expires INTEGER NOT NULL,
+    key INTEGER NOT NULL
+);
+CREATE UNIQUE INDEX unmatched_key ON unmatched (key);
+CREATE INDEX unmatched_expires ON unmatched (expires);
+CREATE INDEX unmatched_carrier ON unmatched (carrier) WHERE carrier IS NOT NULL;
+CREATE TABLE traces (digest BLOB PRIMARY KEY, expires INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX traces_expires ON traces (expires);
+CREATE TABLE secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+INSERT INTO secrets VALUES ('traces', randomblob(32));
 
 CREATE TABLE head (
     one INTEGER PRIMARY KEY CHECK (one = 1), entry INTEGER NOT NULL, message INTEGER NOT NULL, recipient INTEGER NOT NULL
@@ -56,20 +75,28 @@ CREATE TABLE recipients (
     address TEXT, address_key TEXT, direction TEXT NOT NULL, request TEXT NOT NULL, asked_by TEXT NOT NULL,
     report_asked_by TEXT NOT NULL, rule TEXT, outcome TEXT NOT NULL, state TEXT NOT NULL,
     transport TEXT NOT NULL DEFAULT 'unknown', handling TEXT NOT NULL DEFAULT 'none', failed_at INTEGER,
-    delivered_at INTEGER, displayed_at INTEGER, replied_at INTEGER, attested INTEGER NOT NULL DEFAULT 0
+    delivered_at INTEGER, displayed_at INTEGER, replied_at INTEGER, attested INTEGER NOT NULL DEFAULT 0,
+    confirm TEXT, grade TEXT, expanded INTEGER NOT NULL DEFAULT 0, answering INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX recipients_message ON recipients (message);
 CREATE INDEX recipients_at ON recipients (at);
 CREATE INDEX recipients_state ON recipients (state, at);
 CREATE INDEX recipients_address ON recipients (address_key, at) WHERE address_key IS NOT NULL;
 CREATE INDEX recipients_rule ON recipients (rule, at) WHERE rule IS NOT NULL;
+CREATE INDEX recipients_grade ON recipients (grade, at) WHERE grade IS NOT NULL;
 CREATE TABLE attempts (message INTEGER PRIMARY KEY, key BLOB NOT NULL, at INTEGER NOT NULL);
 CREATE INDEX attempts_key ON attempts (key);
 CREATE TABLE evidence (
     entry INTEGER PRIMARY KEY, recipient INTEGER, at INTEGER NOT NULL, kind TEXT NOT NULL, verdict TEXT NOT NULL,
-    value TEXT NOT NULL, duplicate INTEGER NOT NULL, key INTEGER, revoked INTEGER
+    value TEXT NOT NULL, duplicate INTEGER NOT NULL, key INTEGER, revoked INTEGER, grade TEXT, by_address TEXT, by_key TEXT,
+    answerer INTEGER NOT NULL, pair INTEGER, counts INTEGER NOT NULL
 );
 CREATE INDEX evidence_recipient ON evidence (recipient, key);
+CREATE INDEX evidence_by ON evidence (by_key, recipient) WHERE by_key IS NOT NULL;
+CREATE INDEX evidence_counting ON evidence (recipient, answerer) WHERE counts = 1;
+CREATE INDEX evidence_pair ON evidence (pair) WHERE pair IS NOT NULL;
+CREATE TABLE pairs (entry INTEGER PRIMARY KEY, asked_key TEXT, other_key TEXT, revoked INTEGER);
+CREATE INDEX pairs_other ON pairs (other_key, asked_key) WHERE revoked IS NULL;
 CREATE TABLE consent (
     address TEXT PRIMARY KEY, value TEXT NOT NULL, at INTEGER NOT NULL, entry INTEGER NOT NULL
 ) WITHOUT ROWID;
@@ -90,7 +117,7 @@ def first_tables(db: Database) -> None:
 
 
 STEPS: tuple[Callable[[Database], None], ...] = (first_tables,)
-DERIVED = ("head", "messages", "recipients", "attempts", "evidence", "consent", "acts", "policies")
+DERIVED = ("head", "messages", "recipients", "attempts", "evidence", "pairs", "consent", "acts", "policies")
 
 
 def applied(db: sqlite3.Connection) -> list[str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from tests.ledger_values import bodies, record, store, tables, to
 
-from kaifu.proxy.ledger_entries import unseal
+from kaifu.proxy.ledger_entries import decode
 from kaifu.proxy.ledger_journal import Journal
 from kaifu.proxy.ledger_rebuild import rebuild
 
@@ -50,7 +50,7 @@ def check(path: Path, begun: dict[str, int], finished: set[str]) -> None:
         assert {name: numbers.get(name) for name in begun} == begun
         outcomes = {number: outcome for _, number, *rest in before["recipients"] for outcome in rest[9:10]}
         assert {outcomes[numbers[name]] for name in finished} <= {"accepted"}
-        assert [unseal(body, {}).number for body in bodies(path)] == list(range(1, len(bodies(path)) + 1))
+        assert [decode(body, {}).number for body in bodies(path)] == list(range(1, len(bodies(path)) + 1))
         rebuild(opened.db)
         assert tables(path) == before
 

@@ -17,7 +17,7 @@ from tests.ledger_values import YAMADA, bodies, journal, receipt, record, store,
 
 from kaifu.policies.facts import Consent
 from kaifu.proxy.ledger import Outcome
-from kaifu.proxy.ledger_entries import SALT_LENGTH, Entry, at_text, at_value, canonical, commitment, seal, unseal
+from kaifu.proxy.ledger_entries import SALT_LENGTH, Entry, at_text, at_value, canonical, commitment, decode, encode
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(st.characters(codec=None), max_size=8),
@@ -35,7 +35,7 @@ def test_the_canonical_form_of_an_entry_is_fixed() -> None:
     entry = Entry(
         7, "outcome", 1_795_292_950_830_014, 3, {"outcomes": {"accepted": [5]}, "answered": True}, {"reply": "250 了"}
     )
-    body, cells = seal(entry, b"0123456789abcdef")
+    body, cells = encode(entry, b"0123456789abcdef")
     assert body == (
         '{"answered":true,"at":"2026-11-21T20:29:10.830014Z",'
         '"cells":{"reply":"MPXdWWWyoyo2l+GOwTMAC6x7Tr86X+9yVt51kbMjVgQ="},'
@@ -59,9 +59,9 @@ def test_what_is_read_back_is_what_was_applied(
     body: dict[str, Any], cells: dict[str, Any], message: int | None, at: int
 ) -> None:
     entry = Entry(9, "message", at, message, body, cells)
-    text, rows = seal(entry, salts(cells))
+    text, rows = encode(entry, salts(cells))
     text.encode("utf-8")
-    again = unseal(text, {name: value for _, name, _, value in rows})
+    again = decode(text, {name: value for _, name, _, value in rows})
     assert (again.number, again.kind, again.at, again.message) == (9, "message", at, message)
     assert (again.body, again.cells) == (entry.body, entry.cells)
     assert canonical(json.loads(text)) == text

@@ -1,0 +1,192 @@
+"""The tree, the chain and proofs: a proof holds for what was sealed, and for nothing else."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import itertools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.ledger_values import bodies, journal, receipt, record, store, to
+
+from kaifu.proxy.ledger import LedgerError
+from kaifu.proxy.ledger_proof import batch_at, ledger_id, newest_batch, proof_of
+from kaifu.proxy.ledger_seal import (
+    ProofError,
+    Tree,
+    check_proof,
+    genesis,
+    head_of,
+    leaf,
+    path_of,
+    root_above,
+    root_of,
+    skip,
+    way,
+)
+
+leaves = st.integers(1, 70).map(lambda size: [leaf(b"%d" % number) for number in range(size)])
+
+
+def root_by_the_book(found: list[bytes]) -> bytes:
+    """RFC 9162 2.1.1, word for word."""
+    if len(found) == 1:
+        return found[0]
+    left = 1
+    while left * 2 < len(found):
+        left *= 2
+    return hashlib.sha256(b"\1" + root_by_the_book(found[:left]) + root_by_the_book(found[left:])).digest()
+
+
+@given(leaves)
+def test_a_root_is_that_of_the_rfc_however_it_is_computed(found: list[bytes]) -> None:
+    tree = Tree()
+    for each in found:
+        tree.add(each)
+    assert root_of(found) == tree.root() == root_by_the_book(found)
+
+
+@given(leaves, st.data())
+def test_a_path_leads_from_its_leaf_to_the_root_and_from_no_other(found: list[bytes], data: st.DataObject) -> None:
+    index = data.draw(st.integers(0, len(found) - 1))
+    path = path_of(found, index)
+    assert root_above(found[index], index, len(found), path) == root_of(found)
+    for other in range(len(found)):
+        if other != index:
+            try:
+                assert root_above(found[index], other, len(found), path) != root_of(found)
+            except ProofError:
+                continue
+
+
+def test_a_head_is_made_as_documented() -> None:
+    start = hashlib.sha256(b"kaifu ledger 1\0" + b"0123456789abcdef").digest()
+    assert genesis(b"0123456789abcdef") == start
+    text = (
+        b"kaifu batch 1\0" + bytes([0] * 7 + [2] + [0] * 7 + [5] + [0] * 6 + [1, 3]) + b"R" * 32 + b"P" * 32 + b"S" * 32
+    )
+    assert head_of(2, 5, 259, b"R" * 32, b"P" * 32, b"S" * 32) == hashlib.sha256(text).digest()
+
+
+@given(st.integers(1, (1 << 63) - 1), st.data())
+def test_the_way_down_is_short_and_each_step_is_in_the_head_above(start: int, data: st.DataObject) -> None:
+    end = data.draw(st.integers(1, start))
+    steps = list(way(start, end))
+    assert steps[0] == start
+    assert steps[-1] == end
+    assert all(below in (above - 1, skip(above)) for above, below in itertools.pairwise(steps))
+    assert len(steps) <= start.bit_length() ** 2
+
+
+@pytest.fixture(scope="module")
+def sealed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A ledger of forty batches, of one to fifteen entries."""
+    path = tmp_path_factory.mktemp("sealed") / "ledger.db"
+    with store(path) as opened:
+        for turn in range(40):
+            with journal(opened) as writing:
+                for number in range(1 + turn * 7 % 13):
+                    writing.begin(record(to(), key=b"%d.%d" % (turn, number)))
+                writing.begin(record(key=b"r%d" % turn, evidence=(receipt(1, message_id=f"r{turn}"),)))
+    return path
+
+
+def test_every_entry_has_a_proof_from_every_later_batch_and_from_no_earlier_one(sealed: Path) -> None:
+    with store(sealed) as opened:
+        db = opened.db
+        heads = dict(db.execute("SELECT id, head FROM batches"))
+        known = [json.loads(body) for body in bodies(sealed)]
+        for entry in (1, 2, 3, 50, len(known) - 3, len(known)):
+            its = batch_at(db, entry).id
+            for batch, head in heads.items():
+                if batch < its:
+                    with pytest.raises(LedgerError, match=f"entry {entry} is of batch {its}, after batch {batch}"):
+                        proof_of(db, entry, batch)
+                else:
+                    proof = json.loads(json.dumps(proof_of(db, entry, batch)))
+                    assert check_proof(proof, ledger_id(db), batch, head) == known[entry - 1]
+
+
+def changes(value: Any) -> Iterator[tuple[str, Any]]:
+    """A JSON value changed in one place, in every way: taken out, put in, or altered; and where."""
+    if isinstance(value, dict):
+        yield "add", value | {"x": "y"}
+        for key in value:
+            yield f"-{key}", {other: value[other] for other in value if other != key}
+            for where, changed in changes(value[key]):
+                yield f"{key}{where}", value | {key: changed}
+    elif isinstance(value, list):
+        yield "[+]", [*value, *value[:1]] if value else ["00" * 32]
+        for at in range(len(value)):
+            yield f"[-{at}]", value[:at] + value[at + 1 :]
+            if value[at] != value[at - 1]:
+                swapped = list(value)
+                swapped[at], swapped[at - 1] = swapped[at - 1], swapped[at]
+                yield f"[swap {at}]", swapped
+            for where, changed in changes(value[at]):
+                yield f"[{at}]{where}", [*value[:at], changed, *value[at + 1 :]]
+    elif isinstance(value, int):
+        yield from (("+1", value + 1), ("-1", value - 1), ("none", None), ("text", str(value)))
+    else:
+        text = str(value)
+        yield from (("end", text[:-1] + ("1" if text[-1:] == "0" else "0")), ("cut", text[:-1]), ("more", text + "0"))
+        if text.upper() != text:
+            yield "case", text.upper()
+
+
+def test_a_proof_that_is_changed_in_any_place_does_not_hold(sealed: Path) -> None:
+    with store(sealed) as opened:
+        db = opened.db
+        newest = newest_batch(db)
+        assert newest is not None
+        entry = db.execute(
+            "SELECT min(e.id) FROM entries e JOIN cells c ON c.entry = e.id WHERE c.name = 'raw'"
+        ).fetchone()[0]
+        proof = proof_of(db, entry, cells=("report", "raw"))
+        before = copy.deepcopy(proof)
+        tried = 0
+        for where, changed in changes(proof):
+            if where.startswith("-cells") or where in ("cells-report", "cells-raw"):
+                continue  # To show less is no change of what is shown.
+            tried += 1
+            with pytest.raises(ProofError):
+                print(where, check_proof(changed, ledger_id(db), newest.id, newest.head))
+        assert tried > 100
+        assert check_proof(proof, ledger_id(db), newest.id, newest.head)["n"] == entry
+        assert proof == before
+
+
+def test_a_proof_says_nothing_against_another_anchor(sealed: Path) -> None:
+    with store(sealed) as opened:
+        db = opened.db
+        newest = newest_batch(db)
+        assert newest is not None
+        proof = proof_of(db, 5)
+        for ledger, batch, head in (
+            (bytes(16), newest.id, newest.head),
+            (ledger_id(db), newest.id - 1, newest.head),
+            (ledger_id(db), newest.id + 1, newest.head),
+            (ledger_id(db), newest.id, bytes(32)),
+            (ledger_id(db), newest.id, newest.root),
+        ):
+            with pytest.raises(ProofError):
+                check_proof(proof, ledger, batch, head)
+
+
+@pytest.mark.parametrize("hostile", [None, [], {}, {"version": 1}, 5, "x", [[[]]], {"version": True}])
+def test_what_is_no_proof_is_refused_in_words(hostile: Any) -> None:
+    with pytest.raises(ProofError):
+        check_proof(hostile, bytes(16), 1, bytes(32))
+
+
+def test_an_entry_that_is_not_there_has_no_proof(sealed: Path) -> None:
+    with store(sealed) as opened:
+        for entry in (0, -1, 100_000):
+            with pytest.raises(LedgerError, match=f"no sealed entry {entry}"):
+                proof_of(opened.db, entry)
