@@ -134,6 +134,18 @@ class MilterSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Roles:
+    """The ``roles:`` section: Unix users, and ``%groups``, who may look into the ledger beside root and the service user.
+
+    ``viewer``: figures, and whether the ledger is intact; ``auditor``: also read and export; ``admin``: also change.
+    """
+
+    viewer: tuple[str, ...] = ()
+    auditor: tuple[str, ...] = ()
+    admin: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """A whole settings file, valid. ``ledger`` is a URL with an absolute path; ``relay`` or ``milter`` None: no such section."""
 
@@ -145,6 +157,7 @@ class Settings:
     zone: ZoneInfo
     relay: RelaySettings | None = None
     milter: MilterSettings | None = None
+    roles: Roles = field(default_factory=Roles)
 
 
 def config_path(option: str | Path | None) -> Path:

@@ -35,6 +35,7 @@ from .settings import (
     Timeouts,
     Tls,
 )
+from .settings_roles import roles
 
 T = TypeVar("T")
 
@@ -118,6 +119,7 @@ class SettingsReader:
                 "zone": self.zone,
                 "relay": self.relay,
                 "milter": self.milter,
+                "roles": lambda node: roles(self.check, node),
             },
             required=("realm", "policy", "ledger"),
         )

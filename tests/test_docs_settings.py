@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from kaifu.policies.nodes import ScalarNode
-from kaifu.proxy.settings import Limits, Listener, MilterSettings, RelaySettings, Settings, Timeouts, Tls
+from kaifu.proxy.settings import Limits, Listener, MilterSettings, RelaySettings, Roles, Settings, Timeouts, Tls
 from kaifu.proxy.settings_reader import SettingsReader
 
 GUIDE = (Path(__file__).parent.parent / "proxy/README.md").read_text()
@@ -21,6 +21,7 @@ SECTIONS: dict[str, type[Any]] = {
     "relay.limits": Limits,
     "relay.timeouts": Timeouts,
     "milter": MilterSettings,
+    "roles": Roles,
 }
 
 
