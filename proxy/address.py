@@ -1,7 +1,8 @@
 """The arguments of MAIL and RCPT: octets to values and back (RFC 5321 4.1.2, RFC 6531 3.3, RFC 3461 4).
 
 Called by the session for each MAIL and RCPT (:func:`parse_mail`, :func:`parse_rcpt`), by the milter for the envelope that
-it is told, and by whoever writes an address into a header or a command of ours (:func:`path_octets`, :func:`xtext_encode`).
+it is told, by whoever writes an address into a header or a command of ours (:func:`path_octets`, :func:`xtext_encode`), and by
+whoever compares an address that is kept as text (:func:`address_key`, :func:`untagged`).
 
 Read as Postfix reads by default, since what is accepted here still has to please the next hop, which gets the same
 octets: brackets may be missing, white space may stand around the path and the ``@``, local parts need not be dot-strings
@@ -16,8 +17,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 
-from kaifu.policies.facts import Mailbox
+from kaifu.policies.facts import Mailbox, mailbox_key
 from kaifu.proxy.envelope import Parameters, Recipient, ReversePath
 from kaifu.proxy.replies import Reply
 
@@ -178,6 +180,20 @@ def unquote_local_part(text: str) -> str:
     if '"' not in text and "\\" not in text:
         return text
     return _LOCAL_PIECE.sub(lambda piece: piece[2] or _QUOTED_PAIR.sub(r"\1", piece[1]), text)
+
+
+@lru_cache(maxsize=8192)
+def address_key(address: str) -> str:
+    """The comparison key of an address that the ledger keeps as text."""
+    local, at, domain = address.rpartition("@")
+    return mailbox_key(unquote_local_part(local), domain) if at else mailbox_key(unquote_local_part(address), "")
+
+
+def untagged(key: str) -> str:
+    """A comparison key without the tag of a subaddress (RFC 5233)."""
+    local, at, domain = key.rpartition("@")
+    name = local.partition("+")[0]
+    return f"{name}@{domain}" if at and name else key
 
 
 _Checks = Mapping[str, Callable[[bytes | None], object]]

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
-from kaifu.policies.facts import AskedBy, Mailbox, mailbox_key
-from kaifu.proxy.address import unquote_local_part
+from kaifu.policies.facts import AskedBy, Mailbox
+from kaifu.proxy.address import address_key, untagged
 from kaifu.proxy.ledger import Evidence, Known, Original, OriginalRecipient
 from kaifu.proxy.mdn import Mdn
 from kaifu.proxy.reports import Tie
@@ -90,20 +89,6 @@ def is_sender(originals: Sequence[Original], authors: Sequence[Mailbox]) -> bool
 def same_as_any(mailbox: Mailbox, others: Iterable[Mailbox]) -> bool:
     """Is a mailbox one of the others?"""
     return any(untagged(mailbox.key) == untagged(other.key) for other in others)
-
-
-@lru_cache(maxsize=8192)
-def address_key(address: str) -> str:
-    """The comparison key of an address that the ledger keeps as text."""
-    local, at, domain = address.rpartition("@")
-    return mailbox_key(unquote_local_part(local), domain) if at else mailbox_key(unquote_local_part(address), "")
-
-
-def untagged(key: str) -> str:
-    """A comparison key without the tag of a subaddress (RFC 5233)."""
-    local, at, domain = key.rpartition("@")
-    name = local.partition("+")[0]
-    return f"{name}@{domain}" if at and name else key
 
 
 def refused_by_filter(mdn: Mdn, rejected: bool) -> bool:

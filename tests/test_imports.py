@@ -29,6 +29,7 @@ DOORS = {
     "milter": ["proxy.milter"],
     "uvloop": ["proxy.cli_run"],
     "click": ["proxy.cli", "proxy.cli_*", "proxy.ledger_cli"],
+    "publicsuffixlist": ["proxy.organisation"],
     "rich": ["proxy.cli_*", "proxy.ledger_cli", "proxy.ledger_shown"],
 }
 

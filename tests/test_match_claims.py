@@ -9,14 +9,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kaifu.policies.facts import AskedBy, Kind, Mailbox, Realm
-from kaifu.proxy.address import parse_mail, parse_rcpt
+from kaifu.proxy.address import address_key, parse_mail, parse_rcpt, untagged
 from kaifu.proxy.envelope import Envelope
 from kaifu.proxy.ledger import Evidence, EvidenceKind, Known, Original, OriginalRecipient, RequestState, Verdict
 from kaifu.proxy.ledger_states import NOTHING, standing_of
 from kaifu.proxy.match import match_reply, match_reports
 from kaifu.proxy.message import HeaderBlock, split_message
 from kaifu.proxy.observe import Observation, needs_body, observe
-from kaifu.proxy.originals import Match, address_key, untagged
+from kaifu.proxy.originals import Match
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 REALM = Realm(["example.com"])
