@@ -1,12 +1,14 @@
 """Who calls, and what he may do: from what sudo sets, the user database, and ``roles:`` in the settings.
 
 Called when a command is about to open the ledger; :mod:`kaifu.proxy.ledger_desk` then holds every question and change against the
-:class:`Access` made here. People run ``sudo -u kaifu kaifu …``: the process is the service user's, and sudo says in ``SUDO_UID`` and
-``SUDO_USER`` who stands behind it. Both must be there, agree, and be in the user database, or the caller is refused.
+:class:`Access` made here. People run ``sudo -u kaifu kaifu …``: the process is the service user's, who owns the ledger's file, and
+sudo says in ``SUDO_UID`` and ``SUDO_USER`` who stands behind it. Both must be there, agree, and be in the user database, or the
+caller is refused.
 
-Root and the service user (the owner of the ledger's file) may do everything, because nothing could stop them: they can read and
-write the file itself. Everybody else has the highest role that the settings give to him or one of his groups, none by default; and as
-those settings decide, he may use only such that he and other strangers cannot write.
+Root, and whoever acts with no rights but his own, are *unbound*: what they may do with the ledger's file is the system's to decide, and
+nothing here could stop the service user. Everybody else borrows the service user's rights, and has the highest role that the settings
+give to him or one of his groups, none by default. As those settings decide, they must be such that no stranger can write; and no
+file that he names is read or written with rights that are not his.
 
 Fails with :class:`AccessError`.
 """
@@ -50,24 +52,24 @@ class Role(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who stands behind the process. ``root``: it has root's rights, whoever that is."""
+    """Who stands behind the process. ``unbound``: it has root's rights, or none but his own."""
 
     uid: int
     name: str
     groups: frozenset[int] = frozenset()
-    root: bool = False
+    unbound: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """A caller and what he may do. ``unbound``: root or the service user, whom nothing here can stop."""
+    """A caller and what he may do."""
 
     caller: Caller
     role: Role
-    unbound: bool
 
     def allows(self, needed: Role) -> bool:
-        return self.unbound or self.role >= needed
+        """May he do what needs this role?"""
+        return self.caller.unbound or self.role >= needed
 
 
 def caller(environ: Mapping[str, str] = os.environ) -> Caller:
@@ -81,19 +83,19 @@ def caller(environ: Mapping[str, str] = os.environ) -> Caller:
     for name, means in _OTHER_MEANS.items():
         if name in environ and not root:
             raise AccessError(f"who calls cannot be known: kaifu was started through {means}; start it with sudo")
+    unbound = root or uid == effective
     try:
         user = pwd.getpwuid(uid)
     except KeyError:
-        return Caller(uid, f"uid {uid}", root=root)
-    return Caller(uid, user.pw_name, _groups(user), root)
+        return Caller(uid, f"uid {uid}", unbound=unbound)
+    return Caller(uid, user.pw_name, _groups(user), unbound)
 
 
 def _behind_sudo(number: str, name: str, root: bool) -> Caller:
     try:
         user = pwd.getpwnam(name)
         if number.isascii() and number.isdigit() and user.pw_uid == int(number):
-            pwd.getpwuid(user.pw_uid)
-            return Caller(user.pw_uid, user.pw_name, _groups(user), root)
+            return Caller(user.pw_uid, user.pw_name, _groups(user), root or user.pw_uid in (0, os.geteuid()))
         known = f"{name} has the number {user.pw_uid}"
     except (KeyError, ValueError):
         known = "no user of this machine has that name"
@@ -108,11 +110,10 @@ def _groups(user: pwd.struct_passwd) -> frozenset[int]:
     return frozenset(os.getgrouplist(user.pw_name, user.pw_gid))
 
 
-def access(who: Caller, roles: Roles, service_uid: int) -> Access:
-    """What a caller may do with a ledger whose file belongs to ``service_uid``."""
-    unbound = who.root or who.uid in (0, service_uid)
+def access(who: Caller, roles: Roles) -> Access:
+    """What a caller may do."""
     held = [role for role in Role if role and any(_is_meant(who, name) for name in getattr(roles, role.word))]
-    return Access(who, Role.ADMIN if unbound else max(held, default=Role.NOBODY), unbound)
+    return Access(who, Role.ADMIN if who.unbound else max(held, default=Role.NOBODY))
 
 
 def _is_meant(who: Caller, name: str) -> bool:
@@ -148,13 +149,21 @@ def refusal(who: Access, needed: Role, what: str) -> str:
     )
 
 
-def check_settings(path: Path, who: Caller, trusted: frozenset[int]) -> None:
-    """AccessError when others than the ``trusted`` users could have written settings that are to say what ``who`` may do."""
-    if (reason := changeable(path, trusted)) is not None:
+def check_settings(path: Path, who: Caller) -> None:
+    """AccessError when strangers could have written the settings that are to say what ``who`` may do.
+
+    Why they could it does not say, lest it tell what is in directories that are closed to him: ``kaifu config check`` does.
+    """
+    if not who.unbound and changeable(path, trusted()) is not None:
         raise AccessError(
-            f"{who.name} may use only settings that root or the service user alone can write: {reason};"
-            " leave --config and $KAIFU_CONFIG out"
+            f"{who.name} may use only settings that root or the service user alone can write, in directories likewise, and"
+            f" {path} is not; leave --config out"
         )
+
+
+def trusted() -> frozenset[int]:
+    """Who may write settings that give roles: root, and the user whose rights the process has."""
+    return frozenset({0, os.geteuid()})
 
 
 def changeable(path: Path, trusted: frozenset[int]) -> str | None:
