@@ -1,7 +1,7 @@
 """Address patterns of ``from``, ``to`` and groups: which mailboxes does a list of them mean?
 
 Entries are ``name@domain``, ``@domain``, ``@.domain`` (the domain and all below it), a glob over the whole address
-(``*`` and ``?``; one that begins with ``@`` is about the domain), ``<>`` (the null reverse-path), ``group:name`` and
+(``*`` and ``?``; one that begins with ``@`` or ``@.`` is about the domain), ``<>`` (the null reverse-path), ``group:name`` and
 ``not`` before any of these. A list means: some entry without ``not`` fits (or there is none), and no entry with
 ``not`` does. Case and Unicode form do not count, and an internationalised domain equals its A-labels. Pure. Fails:
 :class:`AddressError` when an entry is read, never when a mailbox is compared.
@@ -24,6 +24,7 @@ NULL = "<>"
 MAX_ADDRESS = 320
 
 _LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
+_LITERAL = re.compile(r"\[[!-Z^-~]+\]")
 _BLANK = re.compile(r"\s")
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
 
@@ -73,7 +74,9 @@ class Addresses:
 
     def covers(self, other: Addresses) -> bool:
         """True when every mailbox of ``other`` is provably here; False proves nothing."""
-        return "*" in self.globs or (
+        if self is other or "*" in self.globs:
+            return True
+        return (
             other.globs <= self.globs
             and (self.null or not other.null)
             and all(("." + s).endswith(self._ends) for s in other.suffixes)
@@ -89,6 +92,8 @@ class Addresses:
 def union(parts: Iterable[Addresses]) -> Addresses:
     """All mailboxes of several patterns."""
     parts = tuple(parts)
+    if len(parts) == 1:
+        return parts[0]  # many rules share one large group
     return Addresses(
         frozenset().union(*(p.exact for p in parts)),
         frozenset().union(*(p.domains for p in parts)),
@@ -130,6 +135,9 @@ def _glob_in_a_labels(glob: str) -> str:
     return local + at + ".".join(labels)
 
 
+_EVERYBODY = Addresses(globs=frozenset("*"))
+
+
 @lru_cache(maxsize=1024)
 def _unicode_key(local_part: str, domain: str) -> str:
     """``local@domain`` folded, with U-labels, for globs that hold letters beyond ASCII."""
@@ -164,7 +172,7 @@ class AddressList:
     @property
     def impossible(self) -> bool:
         """True when it provably holds for no mailbox."""
-        return self.some is not None and self.none.covers(self.some)
+        return self.none.covers(_EVERYBODY if self.some is None else self.some)
 
 
 def entry(text: str) -> Addresses:
@@ -190,7 +198,7 @@ def mailbox(text: str) -> Mailbox:
     local, at, domain = text.rpartition("@")
     if not at:
         raise AddressError(
-            f'"{text}" is no address (name@domain)', "@" + text if "." in text and _is_domain(text) else None
+            f'"{text}" is no address (name@domain)', "@" + text if "." in text and is_domain(text) else None
         )
     _domain(domain, text)
     quoted = _QUOTED.fullmatch(local)
@@ -198,19 +206,25 @@ def mailbox(text: str) -> Mailbox:
         local = re.sub(r"\\(.)", r"\1", quoted.group(1))
     elif not is_dot_string(nfc(local)) or _BLANK.search(local):
         raise AddressError(f'"{text}" is no address: "{local}" cannot stand before the @')
-    return Mailbox(local, domain)
+    return Mailbox(local, domain.removesuffix("."))
 
 
 def _domain(text: str, whole: str) -> str:
     """The key of a domain or address literal; what no mail domain can be is refused."""
-    if not (text.startswith("[") and text.endswith("]")) and not _is_domain(text):
+    if not _LITERAL.fullmatch(text) and not is_domain(text):
         raise AddressError(f'"{whole}": "{text}" is no domain')
     return domain_key(text)
 
 
-def _is_domain(text: str) -> bool:
+def is_domain(text: str) -> bool:
+    """Can a text be a mail domain, in its own script or as A-labels? One dot may stand at its end."""
     key = domain_key(text)
-    return text == text.strip() and len(key) <= 253 and all(_LABEL.fullmatch(label) for label in key.split("."))
+    return (
+        text == text.strip()
+        and not text.endswith("..")
+        and len(key) <= 253
+        and all(_LABEL.fullmatch(label) for label in key.split("."))
+    )
 
 
 def _glob(text: str) -> Addresses:
@@ -218,5 +232,12 @@ def _glob(text: str) -> Addresses:
         raise AddressError(f'"{text}": an address has no blanks; separate entries with commas')
     if text.count("*") + text.count("?") > 32:
         raise AddressError(f'"{text}": more than 32 wildcards')
-    whole = "*" + text if text.startswith("@") else text
-    return Addresses(globs=frozenset((re.sub(r"\*+", "*", fold(whole)),)))
+    local, at, domain = text.rpartition("@")
+    domain = domain.removesuffix(".") if at else domain
+    below = not local and domain.startswith(".")
+    domain = domain.removeprefix(".") if below else domain
+    if at and not domain.startswith("[") and not all(is_glob(d) or is_domain(d) for d in domain.split(".")):
+        raise AddressError(f'"{text}": "{domain}" is no domain')
+    whole = (local or "*") + at + domain if at else text
+    globs = (whole, f"*@*.{domain}") if below else (whole,)
+    return Addresses(globs=frozenset(re.sub(r"\*+", "*", fold(glob)) for glob in globs))

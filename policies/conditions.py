@@ -14,12 +14,12 @@ from typing import Final
 
 from kaifu.policies.addresses import NULL, AddressError, Addresses, AddressList, entry, union
 from kaifu.policies.context import Context, header_name, items_of, patterns, text_of
-from kaifu.policies.document import MappingNode, Node, ScalarNode, nearest
+from kaifu.policies.document import MappingNode, Node, ScalarNode
 from kaifu.policies.facts import AskedBy, Consent, Direction, Facts, Kind, Mailbox
 from kaifu.policies.patterns import Pattern
 from kaifu.policies.rules import Condition, Test
 from kaifu.policies.sensitivity import importance
-from kaifu.policies.sizes import comparisons, within
+from kaifu.policies.sizes import comparisons, possible, within
 from kaifu.policies.times import time_test
 from kaifu.policies.vocabulary import Importance
 
@@ -81,7 +81,13 @@ def _consent(context: Context, key: str, node: Node) -> _Made | None:
 
 def _asked_by(context: Context, key: str, node: Node) -> _Made | None:
     words = _words(context, key, node, AskedBy)
-    return (words, lambda facts: facts.asked_by in words, lambda facts: facts.asked_by) if words else None
+    if not words:
+        return None
+
+    def holds(facts: Facts) -> bool:
+        return facts.message.kind is not Kind.MAIL and facts.asked_by in words
+
+    return words, holds, lambda facts: "not asked of mail" if facts.message.kind is Kind.MAIL else facts.asked_by
 
 
 def _requested(context: Context, key: str, node: Node) -> _Made | None:
@@ -125,7 +131,7 @@ def _entry_or_group(context: Context, node: Node, text: str) -> Addresses | None
         return address(context, node, text)
     name = text.removeprefix("group:")
     if name not in context.groups:
-        close = nearest(name, context.groups)
+        close = context.checker.nearest(name, context.groups)
         context.checker.error(node, f'there is no group "{name}"', f"group:{close}" if close else None)
         return None
     context.used.add(text)
@@ -255,7 +261,9 @@ def _size(context: Context, key: str, node: Node) -> _Made | None:
     for item in items_of(context, key, node):
         text = item.text if isinstance(item, ScalarNode) else ""
         found = comparisons(text.strip())
-        if found is not None:
+        if found is not None and not possible(found):
+            context.checker.error(item, f'no size is "{text.strip()}", so this would never hold')
+        elif found is not None:
             ranges.append((" ".join(text.lower().split()), found))
         elif not (isinstance(item, ScalarNode) and item.damaged):
             context.checker.error(item, 'size must be a comparison in quotes with a unit, such as ">5MB" or "<=10KiB"')

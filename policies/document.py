@@ -48,6 +48,8 @@ MAX_OCTETS: Final = 1 << 20
 MAX_DEPTH: Final = 32
 MAX_NODES: Final = 200_000
 MAX_REPAIRS: Final = 20
+# Each repair reads the file anew from the start, so a long file has fewer.
+MAX_REREAD: Final = 1 << 18
 # A noncharacter, which no file can hold without a problem, so what holds it has had its problem.
 DAMAGED: Final = "\U0010ffff"
 
@@ -67,11 +69,13 @@ def read(text: str | bytes, filename: str) -> tuple[Node | None, list[Problem]]:
             root = builder.build()
         except _Refused as refused:
             broken, offset = refused.problem, refused.repair
-            if offset is None or len(repaired) >= MAX_REPAIRS or len(clean) > MAX_OCTETS // 16:
-                return None, list(in_order([*problems, broken]))
+            # One mistake is reported once: what stopped the scanner may be a character that had its problem.
+            if not any((p.line, p.column) == (broken.line, broken.column) for p in problems):
+                problems.append(broken)
+            if offset is None or len(repaired) >= MAX_REPAIRS or (len(repaired) + 1) * len(clean) > MAX_REREAD:
+                return None, list(in_order(problems))
             # Put a mark that no file means in the place of the character that stopped the scanner, and read on:
             # the columns stay, and whoever forgot the quotes five times hears of all five.
-            problems.append(broken)
             repaired.append(offset)
             clean = clean[:offset] + DAMAGED + clean[offset + 1 :]
             continue

@@ -221,7 +221,7 @@ class Facts:
 
     ``sender_in_realm`` is false on a listener marked ``outside``. ``asked_by`` is about reports: who asked
     for what this report answers; ``original_known`` is false when it cites none of our messages.
-    ``now`` is aware; rules convert it to their own zone, else to ``zone``.
+    ``now`` is aware; rules with a zone of their own convert it, others take it as it is.
     """
 
     message: MessageFacts

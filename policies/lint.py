@@ -9,16 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from kaifu.policies.addresses import AddressList
+from kaifu.policies.addresses import Addresses, AddressList
 from kaifu.policies.decision import DeliveryReport, Receipt, Record, Request, Suppress
 from kaifu.policies.document import Problem, in_order
 from kaifu.policies.facts import Consent, Direction, Kind
 from kaifu.policies.rules import REPORTS, Condition, Policy, Rule, Then
 
+_NULL_ONLY = Addresses(null=True)
 _STRANGERS = frozenset((Direction.INBOUND, Direction.TRANSIT))
 # Every rule is compared with so many before it at most, so that a generated policy does not take minutes.
 _COMPARED = 500
-_LIST_FIELDS = frozenset(("header list-id", "header list-unsubscribe", "header list-post"))
+_LIST_PRECEDENCE = frozenset(("list", "bulk", "junk"))
 
 
 def lint(policy: Policy) -> list[Problem]:
@@ -62,13 +63,16 @@ def _defaults(policy: Policy) -> Iterator[Finding]:
 
 def _reach(rules: tuple[Rule, ...]) -> Iterator[Finding]:
     caught: dict[tuple[Kind, Direction], Rule] = {}
+    above = [(rule, _keyed(rule)) for rule in rules[:_COMPARED]]
     for index, rule in enumerate(rules):
         place = rule.line, rule.column
         pairs = [(k, d) for k in rule.kinds for d in rule.directions]
         if not pairs:
-            yield place, f'rule "{rule.name}" never holds: asked_by is about mdn and dsn'
+            missing = "" if any(c.key == "kind" for c in rule.when) else "; name kind or receipt"
+            yield place, f'rule "{rule.name}" never holds: asked_by is about mdn and dsn{missing}'
             continue
-        wider = next((r for r in rules[: min(index, _COMPARED)] if _covers(r, rule)), None)
+        given = _keyed(rule)
+        wider = next((r for r, wanted in above[:index] if _covers(r, wanted, rule, given)), None)
         if wider is not None:
             yield place, f'rule "{rule.name}" is never reached: rule "{wider.name}" (line {wider.line}) holds first'
         elif all(pair in caught for pair in pairs):
@@ -79,15 +83,19 @@ def _reach(rules: tuple[Rule, ...]) -> Iterator[Finding]:
                 caught.setdefault(pair, rule)
 
 
-def _covers(wide: Rule, narrow: Rule) -> bool:
+Keyed = dict[str, Condition]
+
+
+def _keyed(rule: Rule) -> Keyed:
+    """The conditions of a rule beside ``kind`` and ``direction``, by key; names of fields in lower case."""
+    return {c.key.lower(): c for c in rule.when if c.key not in ("kind", "direction")}
+
+
+def _covers(wide: Rule, wanted: Keyed, narrow: Rule, given: Keyed) -> bool:
     """True when ``wide`` provably holds wherever ``narrow`` does."""
-    if not (narrow.kinds <= wide.kinds and narrow.directions <= wide.directions):
+    if not (wanted.keys() <= given.keys() and narrow.kinds <= wide.kinds and narrow.directions <= wide.directions):
         return False
-    given = {c.key.lower(): c for c in narrow.when}
-    return all(
-        c.key in ("kind", "direction") or (c.key.lower() in given and _implies(given[c.key.lower()], c))
-        for c in wide.when
-    )
+    return all(_implies(given[key], condition) for key, condition in wanted.items())
 
 
 def _implies(narrow: Condition, wide: Condition) -> bool:
@@ -115,7 +123,10 @@ def _address_list(condition: Condition, listed: AddressList) -> Iterator[Finding
     if listed.some is not None and not listed.some:
         yield condition.place, f"{condition.key} names only empty groups and matches nobody"
     elif listed.impossible:
-        yield condition.place, f"{condition.key} excludes everybody whom it names and matches nobody"
+        whom = "" if listed.some is None else " whom it names"
+        yield condition.place, f"{condition.key} excludes everybody{whom} and matches nobody"
+    elif condition.key == "to" and listed.some == _NULL_ONLY:
+        yield condition.place, "to names only the null reverse-path and matches nobody: no recipient is null"
     globs = listed.none.globs | (listed.some.globs if listed.some else frozenset())
     for glob in sorted(globs):
         if "@" not in glob and glob != "*":
@@ -149,18 +160,27 @@ def _never_added(rule: Rule) -> dict[str, str]:
         why = "a receipt or delivery report never asks for one"
     elif rule.directions <= _STRANGERS:
         why = "inbound and transit mail never comes from one of ours"
-    elif (sender := by_key.get("from")) is not None and isinstance(sender.meaning, AddressList):
-        some = sender.meaning.some
-        if some is not None and some.null and not (some.exact or some.domains or some.suffixes or some.globs):
-            why = "mail with a null reverse-path never asks"
+    elif "from" in by_key and _some(by_key["from"]) == _NULL_ONLY:
+        why = "mail with a null reverse-path never asks"
     if why is not None:
         return {"request": why, "delivery_report": why}
-    if by_key.keys() & _LIST_FIELDS:
+    if "header list-id" in by_key or _only_list(by_key.get("header precedence")):
         return {"request": "list mail never asks"}
     consent = by_key.get("consent")
     if consent is not None and consent.meaning == frozenset((Consent.DENIED,)) and rule.then.basis is None:
         return {"request": "who has refused consent is not asked without a basis"}
     return {}
+
+
+def _some(condition: Condition) -> Addresses | None:
+    return condition.meaning.some if isinstance(condition.meaning, AddressList) else None
+
+
+def _only_list(precedence: Condition | None) -> bool:
+    """Does a condition on Precedence hold for list mail only?"""
+    return (
+        precedence is not None and isinstance(precedence.meaning, frozenset) and precedence.meaning <= _LIST_PRECEDENCE
+    )
 
 
 def _pointless(then: Then) -> Iterator[Finding]:

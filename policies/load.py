@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import timedelta
 from enum import StrEnum
 from hashlib import sha256
 from math import ceil
@@ -52,15 +51,15 @@ from kaifu.policies.vocabulary import (
 __all__ = ["lint", "load", "load_file"]
 
 MAX_NAME: Final = 200
-MAX_DAYS: Final = 36_525
+MAX_YEARS: Final = 100
 # In whole days, rounded up: what must be kept for seven years is there on the last day of the seventh.
 _DAYS: Final = {"d": 1.0, "w": 7.0, "m": 365.25 / 12, "y": 365.25}
 
 # Fields that carry the message itself. Counting one as a receipt request would strip it.
 _NEVER_REQUESTS: Final = frozenset(
     "arc-authentication-results arc-message-signature arc-seal authentication-results auto-submitted bcc cc date "
-    "dkim-signature from in-reply-to list-id message-id mime-version precedence received references reply-to "
-    "return-path sender subject to".split()
+    "dkim-signature from in-reply-to message-id mime-version precedence received references reply-to return-path "
+    "sender subject to".split()
 )
 
 
@@ -185,14 +184,16 @@ class _Reader:
 
     def _request_headers(self, top: Entries) -> tuple[str, ...]:
         found: dict[str, str] = {}
-        for item in (
-            items_of(self.context, "request_headers", top["request_headers"][1]) if "request_headers" in top else ()
-        ):
+        if "request_headers" not in top:
+            return ()
+        for item in items_of(self.context, "request_headers", top["request_headers"][1]):
             name = header_name(self.context, item, "request_headers")
             if name is None:
                 continue
-            if name.lower() in _NEVER_REQUESTS or name.lower().startswith(("content-", "list-")):
+            if name.lower() in _NEVER_REQUESTS or name.lower().startswith(("content-", "list-", "resent-")):
                 self.checker.error(item, f'"{name}" asks for no receipt; stripping it would damage mail')
+            elif name.lower() == "x-auto-response-suppress":
+                self.checker.error(item, f'"{name}" asks for no receipt; it forbids some, and suppress writes it')
             elif name.lower() in found:
                 self.checker.error(item, f'"{name}" is given twice (case does not count)')
             else:
@@ -237,9 +238,9 @@ class _Reader:
         if text is None:
             return None
         days = ceil(int(text[:-1]) * _DAYS[text[-1]]) if re.match(RETAIN_FORM, text) else 0
-        if not 0 < days <= MAX_DAYS:
-            years = timedelta(days=MAX_DAYS).days // 365
-            self.checker.error(node, f'retain must be a time such as 90d, 2w, 6m or 7y, at most {years}y, not "{text}"')
+        if not 0 < days <= MAX_YEARS * _DAYS["y"]:
+            message = f'retain must be a time such as 90d, 2w, 6m or 7y, at most {MAX_YEARS}y, not "{text}"'
+            self.checker.error(node, message)
             return None
         return days
 

@@ -12,9 +12,15 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import islice
 from typing import Literal, TypeAlias, TypeVar
 
 _T = TypeVar("_T")
+
+# A near spelling is a comparison with each known word, and a list of choices names each of them; a file with a
+# thousand mistakes and a thousand names of its own must not take minutes and fill the screen.
+_COMPARED = 20_000
+_NAMED = 20
 
 # An escape in double quotes can put these into a key or value; a message shows them without letting a terminal act.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
@@ -131,6 +137,7 @@ class Checker:
     def __init__(self, filename: str, problems: Iterable[Problem] = ()) -> None:
         self.filename = filename
         self.problems: list[Problem] = list(problems)
+        self._compared = 0
 
     def error(self, at: Node | tuple[int, int], message: str, hint: str | None = None) -> None:
         """Note an error at a node or a line and column."""
@@ -141,6 +148,11 @@ class Checker:
         """Note a warning: the file can be used all the same."""
         line, column = at if isinstance(at, tuple) else (at.line, at.column)
         self.problems.append(Problem(self.filename, line, column, message, hint, "warning"))
+
+    def nearest(self, word: str, known: Collection[str]) -> str | None:
+        """As :func:`nearest`, as long as the file has not made it compare too many words."""
+        self._compared += len(known)
+        return nearest(word, known) if self._compared <= _COMPARED else None
 
     def raise_errors(self) -> None:
         """Raise :class:`ProblemsError` when there is an error among the problems."""
@@ -160,7 +172,7 @@ class Checker:
             if known is None or key.text in known:
                 entries[key.text] = key, value
             else:
-                hint = nearest(key.text, known)
+                hint = self.nearest(key.text, known)
                 misspelt.add(hint)
                 self.error(key, f'unknown key "{key.text}" in {what}', hint)
         for name in required:
@@ -222,9 +234,9 @@ class Checker:
         """What a word stands for in ``choices``; words are compared exactly."""
         if isinstance(node, ScalarNode) and not node.damaged and node.text in choices:
             return choices[node.text]
-        words = ", ".join(choices)
+        words = ", ".join([*islice(choices, _NAMED), "…"] if len(choices) > _NAMED else choices)
         got = f', not "{node.text}"' if isinstance(node, ScalarNode) and not node.empty else ""
-        hint = nearest(node.text, choices) if isinstance(node, ScalarNode) else None
+        hint = self.nearest(node.text, choices) if isinstance(node, ScalarNode) else None
         self._misfit(node, f"{what} must be one of {words}{got}", hint)
         return None
 

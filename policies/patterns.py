@@ -59,7 +59,8 @@ def pattern(text: str) -> Pattern:
     if end == 0 or not re.fullmatch("[A-Za-z]*", flags):
         raise PatternError('a pattern that begins with "/" must end with "/" or "/i"')
     if flags not in ("", "i"):
-        raise PatternError(f'unknown pattern flag "{flags.replace("i", "", 1)}"; the only flag is i', end + 1)
+        message = f'what begins with "/" is a regular expression, /…/ or /…/i, and "{flags}" is no flag'
+        raise PatternError(message, end + 1)
     if end == 1:
         raise PatternError("the pattern is empty and would match everything")
     expression = ("(?i)" if flags else "") + nfc(text[1:end])
@@ -72,7 +73,7 @@ def pattern(text: str) -> Pattern:
     def search(value: str) -> bool:
         return found(nfc(value))
 
-    return Pattern(text, text, search)
+    return Pattern(text, f"{text}\n", search)  # no glob has a line end, so no glob has this key
 
 
 def _glob(text: str) -> Pattern:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from math import ceil
 from typing import Final
 
 from kaifu.policies.vocabulary import SIZE_FORM
@@ -25,6 +26,12 @@ def comparisons(text: str) -> tuple[tuple[str, float], ...] | None:
     return tuple(
         (operator, float(number) * _UNITS[unit.lower()]) for operator, number, unit in _COMPARISON.findall(text)
     )
+
+
+def possible(found: tuple[tuple[str, float], ...]) -> bool:
+    """Is there any size, in whole octets, for which all comparisons hold?"""
+    bounds = [ceil(bound) for _, bound in found]  # the least that holds, if any, is 0 or at or just above a bound
+    return any(within(size, found) for bound in (0, *bounds) for size in (bound, bound + 1))
 
 
 def within(size: int, found: tuple[tuple[str, float], ...]) -> bool:

@@ -10,10 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import datetime
+from functools import cache
 from typing import TypeAlias
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
-from kaifu.policies.document import Checker, MappingNode, Node, ScalarNode, nearest
+from kaifu.policies.document import Checker, MappingNode, Node, ScalarNode
 from kaifu.policies.vocabulary import HOURS_FORM, WEEKDAYS
 
 Span: TypeAlias = tuple[int, int]
@@ -66,7 +67,7 @@ def _weekdays(checker: Checker, node: Node) -> frozenset[int]:
             length = (WEEKDAYS.index(last) - begin) % 7 if dash else 0
             days.update((begin + i) % 7 for i in range(length + 1))
         elif not (isinstance(item, ScalarNode) and item.damaged):
-            close = nearest(text[:3], WEEKDAYS)
+            close = checker.nearest(text[:3], WEEKDAYS)
             checker.error(item, f'"{text}" is no weekday (mon, tue, … or a range such as mon-fri)', close)
     return frozenset(days)
 
@@ -97,6 +98,11 @@ def _items(checker: Checker, node: Node, what: str) -> tuple[Node, ...]:
     return items or ()
 
 
+@cache
+def _zone_names() -> frozenset[str]:
+    return frozenset(available_timezones())  # reads hundreds of files
+
+
 def _zone(checker: Checker, node: Node) -> ZoneInfo | None:
     name = checker.as_str(node, "zone")
     if name is None:
@@ -104,5 +110,5 @@ def _zone(checker: Checker, node: Node) -> ZoneInfo | None:
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        checker.error(node, f'there is no time zone "{name}"', nearest(name, available_timezones()))
+        checker.error(node, f'there is no time zone "{name}"', checker.nearest(name, _zone_names()))
         return None

@@ -12,7 +12,7 @@ from kaifu.policies.decide import decide, winner
 from kaifu.policies.decision import Decision
 from kaifu.policies.facts import Facts
 from kaifu.policies.reasons import sentence
-from kaifu.policies.rules import Condition, Policy, Rule
+from kaifu.policies.rules import REPORTS, Condition, Policy, Rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +65,9 @@ def trace(policy: Policy, facts: Facts) -> Trace:
 
 def _rule(rule: Rule, facts: Facts, held: bool, tried: bool) -> RuleTrace:
     skipped = None
-    if facts.message.kind not in rule.kinds and not any(c.key == "kind" for c in rule.when):
-        names = "asked_by is about receipts" if any(c.key == "asked_by" for c in rule.when) else None
-        skipped = names or f"it names neither kind nor receipt, so it says nothing about {facts.message.kind}"
+    is_report = facts.message.kind in REPORTS
+    if is_report and rule.then.receipt is None and not any(c.key == "kind" for c in rule.when):
+        skipped = f"it names neither kind nor receipt, so it says nothing about {facts.message.kind}"
     conditions = tuple(_condition(c, facts) for c in rule.when)
     return RuleTrace(rule.name, rule.line, held, tried, skipped, conditions)
 

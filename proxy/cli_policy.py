@@ -13,6 +13,7 @@ import click
 from kaifu.policies.document import ProblemsError
 from kaifu.policies.load import lint, load_file
 from kaifu.proxy.cli_explain import explain_command
+from kaifu.proxy.display import visible
 
 
 @click.group()
@@ -45,5 +46,5 @@ def _check(file: str) -> bool:
     for problem in lint(loaded):
         click.echo(str(problem), err=True)
     count = len(loaded.rules)
-    click.echo(f"{file}: ok, {count} rule{'' if count == 1 else 's'}")
+    click.echo(f"{visible(file)}: ok, {count} rule{'' if count == 1 else 's'}")
     return True

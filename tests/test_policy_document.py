@@ -161,6 +161,16 @@ def test_a_line_of_another_encoding_is_reported_once() -> None:
     ]
 
 
+def test_a_long_file_is_not_read_anew_for_each_mistake() -> None:
+    padding = "# padding of a line\n" * 3000
+    assert len(messages(padding + "- @x\n" * 20)) == 5
+
+
+def test_a_character_that_stops_the_reader_is_reported_once() -> None:
+    said = "file:1:2: the character U+0000 cannot stand here; write it as an escape in double quotes"
+    assert messages(b"%\x00\n") == [said]
+
+
 def test_reading_goes_on_behind_a_mistake_that_quotes_would_mend() -> None:
     node, problems = read("a: @x\nb: [*y@z, w]\nc: d\n", "file")
     assert [(p.line, p.column) for p in problems] == [(1, 4), (2, 5)]
@@ -247,6 +257,20 @@ def test_a_choice_says_what_there_is_to_choose() -> None:
     checker, node = checked("ade")
     assert checker.as_choice(node, "it", {"add": 1, "strip": 2}) is None
     assert said(checker) == ['it must be one of add, strip, not "ade" (did you mean "add"?)']
+
+
+def test_of_many_choices_some_are_named() -> None:
+    checker, node = checked("word99x")
+    assert checker.as_choice(node, "it", {f"word{n}": n for n in range(100)}) is None
+    words = ", ".join(f"word{n}" for n in range(20))
+    assert said(checker) == [f'it must be one of {words}, …, not "word99x" (did you mean "word99"?)']
+
+
+def test_looking_for_near_spellings_ends_when_there_is_too_much_to_compare() -> None:
+    checker = Checker("file")
+    known = [f"word{n}" for n in range(5000)]
+    hints = [checker.nearest("word99x", known) for _ in range(1000)]  # each one takes a tenth of a second
+    assert hints == ["word99"] * 4 + [None] * 996
 
 
 def test_a_missing_key_is_an_error_at_its_mapping_unless_it_was_misspelt() -> None:

@@ -69,6 +69,12 @@ def test_check_counts_a_single_rule_as_one(tmp_path: Path) -> None:
     assert check(path).stdout == f"{path}: ok, 1 rule\n"
 
 
+def test_the_name_of_a_file_steers_no_terminal(tmp_path: Path) -> None:
+    path = tmp_path / "a\x1b[31mb.yaml"
+    path.write_text("version: 1\n")
+    assert check(path).stdout == f"{tmp_path}/a\\x1b[31mb.yaml: ok, 0 rules\n"
+
+
 def test_check_reports_every_file_and_fails_for_the_bad_one() -> None:
     bad = BAD / "version_two.yaml"
     result = check(bad, EXAMPLES[0], BAD / "keys.yaml")

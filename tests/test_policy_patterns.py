@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kaifu.policies.addresses import AddressError, entry, union
+from kaifu.policies.addresses import AddressError, entry, mailbox, union
 from kaifu.policies.facts import Mailbox
 from kaifu.policies.patterns import PatternError, pattern
 from kaifu.policies.text import fold, nfc
@@ -108,6 +108,11 @@ def test_folding_does_not_cut_a_letter_from_its_mark() -> None:
         "a",
         "<a@b>",
         "x" * 400,
+        "a@b..",
+        "a@[b, c]",
+        "@[]",
+        "*@",
+        "*@a..b",
     ],
 )
 def test_what_is_no_address_pattern_is_refused(text: str) -> None:
@@ -120,6 +125,20 @@ def test_local_parts_are_the_same_in_any_case_and_unicode_form(local_part: str) 
     assert entry("josé@例え.jp").has(Mailbox(local_part, "XN--R8JZ45G.jp."))
     assert entry("jos?@例え.jp").has(Mailbox(local_part, "XN--R8JZ45G.jp."))
     assert entry('"ma ß"@例え.jp').has(Mailbox("MA SS", "例え.JP"))
+
+
+@pytest.mark.parametrize("text", ["@.part*.example", "@.PART*.example.", "@.例?.jp"])
+def test_a_glob_that_begins_with_a_dot_means_the_domain_and_all_below(text: str) -> None:
+    domain = "例え.jp" if text.endswith("jp") else "partner.example"
+    for found in (domain, f"a.{domain}", f"a.b.{domain}"):
+        assert entry(text).has(Mailbox("x", found))
+    for other in (f"a{domain}", f"{domain}.test", ""):
+        assert not entry(text).has(Mailbox("x", other))
+
+
+def test_a_dot_at_the_end_of_a_domain_is_no_part_of_it() -> None:
+    assert str(mailbox("a@b.example.")) == "a@b.example"
+    assert entry("*@b.example.").has(Mailbox("a", "b.example"))
 
 
 def test_many_addresses_are_one_lookup() -> None:

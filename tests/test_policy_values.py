@@ -9,10 +9,11 @@ from hashlib import sha256
 
 import pytest
 
+from kaifu.policies.addresses import AddressList
 from kaifu.policies.decide import decide, strictest
 from kaifu.policies.decision import Decision, DeliveryReport, Rail, Receipt, Record, Request, Source, Suppress
 from kaifu.policies.facts import AskedBy, Direction, Facts, Kind, Mailbox, MessageFacts, ReportFacts
-from kaifu.policies.load import load
+from kaifu.policies.load import lint, load
 from kaifu.policies.reasons import sentence
 from kaifu.policies.trace import trace
 from kaifu.policies.vocabulary import Mode
@@ -216,5 +217,25 @@ def test_the_trace_says_why_a_rule_for_mail_is_not_tried_on_a_receipt() -> None:
     found = trace(
         load(rules("{name: a, then: {request: strip}}", "{name: b, when: {asked_by: policy}, then: {}}"), "p"), MDN
     )
+    assert found.rules[1].skipped == found.rules[0].skipped
     assert found.rules[0].skipped == "it names neither kind nor receipt, so it says nothing about mdn"
     assert found.decision.rule is None
+
+
+def test_the_trace_says_that_mail_is_nobodys_answer() -> None:
+    policy = load(rules("{name: a, when: {kind: [mail, mdn], asked_by: nobody}, then: {}}"), "p")
+    (rule,) = trace(policy, MAIL).rules
+    assert (rule.held, rule.skipped) == (False, None)
+    assert [(c.key, c.seen) for c in rule.failed] == [("asked_by", "not asked of mail")]
+
+
+# --- large policies -----------------------------------------------------------------------------------------------
+
+
+def test_many_rules_about_one_large_group_share_it_and_are_compared_at_once() -> None:
+    members = ", ".join(f"a{n}@x.example" for n in range(3000))
+    texts = [f"{{name: a{n}, when: {{from: group:g, subject: s{n}}}, then: {{}}}}" for n in range(600)]
+    policy = load(f"groups:\n  g: [{members}]\n" + rules(*texts), "p")
+    lists = [condition.meaning for rule in policy.rules for condition in rule.when if condition.key == "from"]
+    assert len({id(listed.some) for listed in lists if isinstance(listed, AddressList)}) == 1
+    assert lint(policy) == []  # member by member this runs into the test's timeout
