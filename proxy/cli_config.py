@@ -11,6 +11,7 @@ import os
 import ssl
 import sys
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import click
@@ -19,9 +20,11 @@ from kaifu.policies.document import ProblemsError
 from kaifu.policies.load import lint, load_file
 from kaifu.policies.rules import Policy
 
+from .access import unknown
+from .display import visible
 from .ledger_open import ledger_path
 from .nexthop import Contexts
-from .settings import Listener, MilterSettings, RelaySettings, Settings, config_path, read_settings
+from .settings import Listener, MilterSettings, RelaySettings, Roles, Settings, config_path, read_settings
 
 
 @click.group()
@@ -45,6 +48,8 @@ def check(file: str | None) -> None:
         sys.exit(2)
     for warning in warnings:
         click.echo(str(warning), err=True)
+    for sentence in unknown(settings.roles):
+        click.echo(f"{settings.file}: warning: {visible(sentence)}", err=True)
     policy = _policy(settings.policy)
     around = list(_surroundings(settings))
     for problem in around:
@@ -121,6 +126,7 @@ def _in_words(settings: Settings, policy: Policy) -> Iterator[str]:
         "pass": "when it fails, mail passes without a request added, and receipts that might be withheld get 451",
     }[settings.on_ledger_failure]
     yield f"Ledger: {ledger_path(settings.ledger)}; {failure}"
+    yield "Into the ledger may look: " + _roles_in_words(settings.roles)
     yield f"Time zone: {settings.zone.key}"
     if settings.relay is not None:
         yield from _relay_in_words(settings.relay)
@@ -128,6 +134,12 @@ def _in_words(settings: Settings, policy: Policy) -> Iterator[str]:
         yield from _milter_in_words(settings.milter)
     if settings.relay is None and settings.milter is None:
         yield "Neither relay nor milter is configured."
+
+
+def _roles_in_words(roles: Roles) -> str:
+    named = {role.name: getattr(roles, role.name) for role in fields(roles)}
+    others = [f"{', '.join(names)} as {role}" for role, names in named.items() if names]
+    return "; ".join(["root and the service user", *others])
 
 
 def _relay_in_words(relay: RelaySettings) -> Iterator[str]:

@@ -43,15 +43,15 @@ def as_object(found: Detail) -> dict[str, Any]:
     return {
         **{key: row[key] for key in common},
         "policy": started.body.get("policy"),
-        "attempts": [_attempt(entry) for entry in found.entries if entry.kind in ("message", "attempt")],
+        "attempts": [_attempt(found, entry) for entry in found.entries if entry.kind in ("message", "attempt")],
         "recipients": [_recipient(found, each, common) for each in found.recipients],
         "other_evidence": [_evidence(entry) for entry in found.entries if _belongs_to_nobody(entry)],
         "is_evidence_of": [{"message": entry.message, **_evidence(entry)} for entry in found.carried],
     }
 
 
-def _attempt(entry: Entry) -> dict[str, Any]:
-    ids = _cell(entry, "ids")
+def _attempt(found: Detail, entry: Entry) -> dict[str, Any]:
+    ids, version = _cell(entry, "ids"), found.policies.get(entry.number)
     return {
         "entry": entry.number,
         "at": at_text(entry.at),
@@ -59,6 +59,9 @@ def _attempt(entry: Entry) -> dict[str, Any]:
         "mta_queue_id": ids.get("mta_queue_id"),
         "envid": ids.get("envid"),
         "policy": entry.body.get("policy"),
+        "policy_entry": version.entry if version else None,
+        "policy_since": at_text(version.at) if version else None,
+        "policy_mode": version.mode if version else None,
     }
 
 
@@ -132,6 +135,8 @@ def lines(found: Detail, zone: tzinfo, marks: str) -> Iterator[str]:
     for attempt in whole["attempts"]:
         queue = ", ".join(_text(attempt[key]) for key in ("queue_id", "mta_queue_id") if attempt[key])
         policy = f"   policy {attempt['policy'][:12]}" if attempt["policy"] else ""
+        if attempt["policy_entry"]:
+            policy += f" (entry {attempt['policy_entry']}, {local(at_value(attempt['policy_since']), zone)})"
         again = "tried again" if attempt is not whole["attempts"][0] else "recorded"
         yield f"  {again:<9} {local(at_value(attempt['at']), zone, seconds=True)}   queue id {queue}{policy}"
     for row, each in zip(found.recipients, whole["recipients"], strict=True):

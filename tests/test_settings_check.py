@@ -51,6 +51,7 @@ def test_valid_settings_are_told_in_words(directory: Path) -> None:
 Ours: 例え.jp, example.com and its subdomains
 Policy: {directory}/policy.yaml, 1 rule, observed only: nothing is changed or withheld
 Ledger: {directory}/ledger.db; when it fails, mail that needs it gets 451 and other mail passes
+Into the ledger may look: root and the service user
 Time zone: Asia/Tokyo
 Relay: named relay.example.com
   listens on 127.0.0.1:10025
@@ -74,6 +75,19 @@ def test_settings_for_nobody_are_valid_and_say_so(directory: Path) -> None:
     result = check(directory)
     assert result.exit_code == 0
     assert result.stdout.endswith("Time zone: Asia/Tokyo\nNeither relay nor milter is configured.\n")
+
+
+def test_who_may_look_is_told_in_words_and_names_that_nobody_has_are_warned_of(directory: Path) -> None:
+    add(directory, 'roles:\n  viewer: ["%root"]\n  admin: [root, kaifu-t-none, "%kaifu-t-none"]\n')
+    result = check(directory)
+    assert result.exit_code == 0
+    said = "root and the service user; %root as viewer; root, kaifu-t-none, %kaifu-t-none as admin"
+    assert f"Into the ledger may look: {said}\n" in result.stdout
+    assert result.stderr.splitlines() == [
+        f"{directory}/kaifu.yaml: warning: roles.admin: there is no {what} 'kaifu-t-none' here, so nobody has the role by"
+        " that name"
+        for what in ("user", "group")
+    ]
 
 
 def test_a_milter_is_told_in_words(directory: Path) -> None:
