@@ -16,8 +16,10 @@ from hashlib import sha256
 
 from kaifu.policies.facts import Direction, Kind, Mailbox, MessageFacts, Realm, ReportFacts
 from kaifu.proxy.addresslist import mailboxes
+from kaifu.proxy.authenticity import Border
+from kaifu.proxy.authresults import FIELD, newest
 from kaifu.proxy.envelope import Envelope
-from kaifu.proxy.inspection import SUSPECTED, Inspection, inspect_body, is_auto_submitted, possible_report
+from kaifu.proxy.inspection import SUSPECTED, Inspection, auto_submitted, inspect_body, possible_report
 from kaifu.proxy.ledger import Query
 from kaifu.proxy.message import HeaderBlock
 from kaifu.proxy.messageid import message_ids, single_id
@@ -25,6 +27,7 @@ from kaifu.proxy.originals import Carrier, refused_by_filter
 from kaifu.proxy.reports import Reports, Tie
 from kaifu.proxy.requests import find_requests
 from kaifu.proxy.suspected import Suspicion
+from kaifu.proxy.trust import NO_TRUST, Trust
 
 MOST_CITED = 50
 """Identifiers of In-Reply-To and References that are looked up, nearest first."""
@@ -64,7 +67,8 @@ class Observation:
     ``outside``: it came in where strangers do.
     ``message_id``: of this message, without brackets, None when it has none. ``cited``: In-Reply-To, then References,
     nearest first. ``query``: what must be looked up whatever the policy says. ``header_digest``: SHA-256 of the header block
-    as received; ``retry_key``: of that and the reverse-path; ``attempt_key``: of that and the recipients.
+    as received; ``retry_key``: of that and the reverse-path; ``attempt_key``: of that and the recipients. ``trust``: whom to
+    believe about it.
     """
 
     envelope: Envelope
@@ -82,6 +86,7 @@ class Observation:
     header_digest: bytes
     retry_key: bytes
     attempt_key: bytes
+    trust: Trust = NO_TRUST
 
     @property
     def report_kind(self) -> str:
@@ -100,7 +105,15 @@ class Observation:
             automatic(self.block, reverse_path is None),
             _is_rejection(self.block),
             self.outside and any(author in self.realm for author in authors),
+            self.border,
+            self.trust.aliases,
         )
+
+    @property
+    def border(self) -> Border:
+        """What the mail server at the border found out about this message."""
+        found = newest(self.block.raw_values(FIELD), self.trust.border) if self.trust.border else None
+        return Border(self.trust, found, self.envelope.reverse_path.is_null)
 
     def with_size(self, size: int | None) -> Observation:
         """The same message when its octets have been counted."""
@@ -121,12 +134,13 @@ def observe(
     realm: Realm,
     request_headers: Iterable[str] = (),
     outside: bool = False,
+    trust: Trust = NO_TRUST,
 ) -> Observation:
     """Look at one message.
 
     ``body``: None when the host did not hold it because :func:`needs_body` said no; else all of it, or its beginning
     (``body_complete`` false). ``request_headers``: what the policy counts as receipt requests beside the known ones.
-    ``outside``: the listener faces strangers.
+    ``outside``: the listener faces strangers. ``trust``: whom to believe when it is a receipt or an answer.
     """
     requests = find_requests(block, request_headers)
     reports, suspicion, report = _NO_REPORTS, None, None
@@ -143,7 +157,7 @@ def observe(
         reports.kind,
         sender,
         null,
-        is_auto_submitted(block),
+        auto_submitted(block) is not None,
         _is_list_mail(block),
         requests,
         block,
@@ -170,6 +184,7 @@ def observe(
         digest,
         retry_key,
         sha256(b"\0".join([retry_key, *[r.raw for r in envelope.recipients]])).digest(),
+        trust,
     )
 
 
@@ -183,8 +198,9 @@ def authors_of(block: HeaderBlock) -> tuple[Mailbox, ...]:
 
 def automatic(block: HeaderBlock, null_reverse_path: bool) -> str | None:
     """Why no person wrote this message by hand, in words; None when nothing says so."""
-    if is_auto_submitted(block):
-        return f"Auto-Submitted: {block.values('auto-submitted')[0][:60]}"
+    said = auto_submitted(block)
+    if said is not None:
+        return f"Auto-Submitted: {said[:60]}"
     if null_reverse_path:
         return "a null reverse-path"
     for value in block.values("precedence"):
@@ -230,7 +246,7 @@ def _cited(block: HeaderBlock) -> tuple[Tie, ...]:
         for cited in message_ids(value[:_MOST_REFERENCES].decode("utf-8", "replace"))[:10]:
             found.setdefault(cited, "In-Reply-To")
     for value in block.raw_values("references")[:1]:
-        for cited in reversed(message_ids(value[-_MOST_REFERENCES:].decode("utf-8", "replace"))):
+        for cited in reversed(message_ids(value[-_MOST_REFERENCES:].decode("utf-8", "replace"), last=True)):
             found.setdefault(cited, "References")
             if len(found) >= MOST_CITED:
                 break

@@ -1,16 +1,19 @@
 """Originals: which recorded recipient does an address mean, and who asked for what comes back from there?
 
 What :mod:`kaifu.proxy.match` and :mod:`kaifu.proxy.match_dsn` share. Addresses are compared as people do (:attr:`Mailbox.key`); a subaddress
-(``name+tag@domain``, RFC 5233) and the address without its tag are one mailbox. Pure; never raises.
+(``name+tag@domain``, RFC 5233) and the address without its tag are one mailbox. Whoever gets the mail of an asked address by a known
+alias (:mod:`kaifu.proxy.aliases`) answers for it, but not the other way round. Pure; never raises.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kaifu.policies.facts import AskedBy, Mailbox
 from kaifu.proxy.address import address_key, untagged
+from kaifu.proxy.aliases import NO_ALIASES, Aliases
+from kaifu.proxy.authenticity import Border
 from kaifu.proxy.ledger import Evidence, Known, Original, OriginalRecipient
 from kaifu.proxy.mdn import Mdn
 from kaifu.proxy.reports import Tie
@@ -22,7 +25,8 @@ class Carrier:
 
     ``authors``: the From mailboxes, else the reverse-path. ``cited``: In-Reply-To, then References, nearest first.
     ``automatic``: why no person wrote it, in words, else None. ``rejected``: Auto-Submitted says that a filter refused
-    the message that it answers. ``impostor``: it came from outside under a name of ours.
+    the message that it answers. ``impostor``: it came from outside under a name of ours. ``border``: what the mail server
+    at the border found out about it. ``aliases``: whose mail goes to whom.
     """
 
     message_id: str | None = None
@@ -31,11 +35,22 @@ class Carrier:
     automatic: str | None = None
     rejected: bool = False
     impostor: bool = False
+    border: Border = field(default_factory=Border)
+    aliases: Aliases = NO_ALIASES
 
     @property
     def by(self) -> str:
         """Who speaks, as text."""
         return str(self.authors[0]) if self.authors else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A recorded recipient, and the mailbox that answers for it. ``alias``: it is not the recipient's own, but gets its mail."""
+
+    recipient: OriginalRecipient
+    speaker: Mailbox
+    alias: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +88,27 @@ def recipients_of(originals: Sequence[Original], told: Iterable[Mailbox]) -> lis
     return [r for key, r in all_of_them if key in near] if len(near) == 1 else []
 
 
+def answers_of(originals: Sequence[Original], speakers: Sequence[Mailbox], aliases: Aliases) -> list[Answer]:
+    """The recorded recipients for whom some mailboxes answer: their own first, then those whose mail they get."""
+    own = recipients_of(originals, speakers)
+    answers = [Answer(r, _speaker_of(r, speakers)) for r in own]
+    if len(aliases):
+        done = {r.id for r in own}
+        others = [r for o in originals for r in o.recipients if r.address and r.id not in done]
+        answers += [
+            Answer(r, speaker, alias=True)
+            for r in others
+            for speaker in speakers[:MOST_SPEAKERS]
+            if aliases.reaches(address_key(r.address), speaker.key)
+        ]
+    return answers
+
+
+def _speaker_of(recipient: OriginalRecipient, speakers: Sequence[Mailbox]) -> Mailbox:
+    plain = untagged(address_key(recipient.address))
+    return next(speaker for speaker in speakers if untagged(speaker.key) == plain)
+
+
 def only_recipient(originals: Sequence[Original]) -> OriginalRecipient | None:
     """The only recipient of a message, None when there are several."""
     recipients = [r for o in originals for r in o.recipients]
@@ -83,6 +119,13 @@ def is_sender(originals: Sequence[Original], authors: Sequence[Mailbox]) -> bool
     """Did one of the authors send the original?"""
     return any(
         untagged(address_key(o.sender)) == untagged(author.key) for o in originals if o.sender for author in authors
+    )
+
+
+def is_of_senders(originals: Sequence[Original], authors: Sequence[Mailbox], aliases: Aliases) -> bool:
+    """Does one of the authors get the sender's mail, or the sender theirs, so that they write for the same side?"""
+    return any(
+        aliases.either(address_key(o.sender), a.key) for o in originals if o.sender for a in authors[:MOST_SPEAKERS]
     )
 
 
@@ -104,6 +147,9 @@ def refused_by_filter(mdn: Mdn, rejected: bool) -> bool:
         and disposition.sending_mode == "mdn-sent-automatically"
     )
 
+
+MOST_SPEAKERS = 10
+"""Authors of one message whose aliases are looked at."""
 
 MOST_TEXT = 500
 """Characters that are kept of a diagnostic or of a reporting program's words."""
