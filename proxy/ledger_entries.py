@@ -29,7 +29,7 @@ looked    what (list, show …); the message, if only one     actor, filter
 refused   what, needs (the role that it takes)              actor
 policy    digest, mode                                      text (the file)
 erasure   entries (numbers or [first, last]), ground,       actor, text
-          cells (names; without: all)
+          names (of cells; without: all)
 hold      messages (numbers)                                actor, reason
 released  hold (the entry)                                  actor
 anchored  batch, to (file, command, mail)

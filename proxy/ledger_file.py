@@ -95,6 +95,7 @@ def connect(path: Path, *, write: bool) -> sqlite3.Connection:
     try:
         if write:
             db.execute("PRAGMA synchronous = FULL")
+            db.execute("PRAGMA secure_delete = ON")  # What is deleted is overwritten.
             db.execute("PRAGMA wal_autocheckpoint = 2000")
         else:
             db.execute("PRAGMA query_only = ON")

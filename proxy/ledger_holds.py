@@ -63,7 +63,7 @@ def bodies(db: sqlite3.Connection, first: int, last: int) -> Iterator[tuple[int,
 
 def blank(db: sqlite3.Connection, source: sqlite3.Connection, entry: Entry) -> None:
     """The effect of an erasure. ``source``: where the entries are, which may be another database than that of the tables."""
-    named = entry.body.get("cells")
+    named = entry.body.get("names")
     for first, last in ranges_of(entry.body["entries"]):
         for number, text in bodies(source, first, min(last, entry.number - 1)):
             body = json.loads(text)
