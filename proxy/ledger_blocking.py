@@ -2,8 +2,10 @@
 
 Used by :mod:`kaifu.proxy.milterhost`. Calls block the calling thread until the answer is there. Handing work to another
 thread and waking up again costs more than the work, so the caller does it: questions are answered on one connection in
-turn; of those who have something to write one at a time has the turn, and writes for all who wait for theirs, with one
-fsync. The writer's own thread is left with what nobody waits for: outcomes, and figures.
+turn; of those who have something to write one leads, and writes for all who wait, with one fsync. Who comes meanwhile waits
+until that is done: then the first of them leads, and those who have their results are woken, each once. (Taking the lead in turn
+only to see that nothing is left to do cost twice as many commits.) The writer's own thread is left with what nobody waits
+for: outcomes, and figures.
 
 Fails with :class:`LedgerError` like :class:`kaifu.proxy.ledger_sqlite.SqliteLedger`, and works again by itself.
 """
@@ -13,7 +15,6 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -26,9 +27,6 @@ from .ledger_journal import Journal, now
 from .ledger_look import look
 from .ledger_writer import MOST, Job, Work, Writer
 
-WAIT_SECONDS = 60.0
-"""How long a call waits for the disk before it gives up."""
-
 _NOTHING_KNOWN = Known()
 
 
@@ -40,49 +38,80 @@ class _AtOnce:
 
 
 class _Turn(Job):
-    """A request of a thread that waits. ``done``: written, or known not to be."""
+    """A request of a thread that waits. ``woken``: held until the thread has its result, or the lead."""
 
-    __slots__ = ("done",)
+    __slots__ = ("done", "woken")
 
-    def __init__(self, work: Work) -> None:
-        super().__init__(work, None)
+    def __init__(self, work: Work, key: bytes) -> None:
+        super().__init__(work, None, key=key)
         self.done = False
+        self.woken = threading.Lock()
+        self.woken.acquire()
 
 
 class _Turns(Writer):
-    """The writer whose callers write themselves. ``_turn`` is held by whoever writes."""
+    """The writer whose callers write themselves: one of them leads, and writes for all who wait.
 
-    def __init__(self, path: Path) -> None:
+    ``_waiting``: whose work nobody has begun. ``_leader``: who writes, or is to write next. Both are changed while ``_order`` is
+    held. ``_turn`` is held while something is written.
+    """
+
+    def __init__(self, path: Path, patience: float) -> None:
+        self._patience = patience
         self._turn = threading.Lock()
-        self._waiting: deque[_Turn] = deque()
+        self._order = threading.Lock()
+        self._waiting: list[_Turn] = []
+        self._leader: _Turn | None = None
         super().__init__(path, _AtOnce())
 
-    def now(self, work: Work) -> Any:
+    def now(self, work: Work, key: bytes = b"") -> Any:
         """Do the work within a transaction; the result when it is on disk. Raises :class:`LedgerError`."""
-        job = _Turn(work)
-        self._waiting.append(job)
-        if not self._turn.acquire(timeout=WAIT_SECONDS):
-            raise LedgerError(f"the ledger {self._path} does not answer; is its disk stuck?")
-        try:
-            while not job.done:
-                self._write_for_all()
-        finally:
-            self._turn.release()
+        job = _Turn(work, key)
+        with self._order:
+            self._waiting.append(job)
+            leads = self._leader is None
+            if leads:
+                self._leader = job
+        if not leads and not job.woken.acquire(timeout=self._patience):
+            self._give_up(job)
+        if not job.done:
+            self._lead()
         if job.error is not None:
             raise job.error
         return job.result
 
-    def _write_for_all(self) -> None:
-        batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST))]
+    def _give_up(self, job: _Turn) -> None:
+        """After waiting too long. Raises LedgerError, unless the result or the lead has come just now."""
+        with self._order:
+            late = self._leader is job or job.done
+            if not late and job in self._waiting:
+                self._waiting.remove(job)
+        if late:
+            job.woken.acquire()
+            return
+        raise LedgerError(f"the ledger {self._path} does not answer; is its disk stuck?")
+
+    def _lead(self) -> None:
+        """Write for all who wait, and leave the lead to the first of those who have come meanwhile."""
+        batch: list[_Turn] = []
         try:
-            super()._write(cast(list[Job], batch))
+            with self._turn:
+                with self._order:
+                    batch, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
+                super()._write(cast(list[Job], batch))
         except BaseException as error:
             for job in batch:
                 job.error = job.error or LedgerError(f"the ledger {self._path} cannot be written: {error!r}")
             raise
         finally:
+            with self._order:
+                following = self._leader = self._waiting[0] if self._waiting else None
+                for job in batch:
+                    job.done = True
+            if following is not None:
+                following.woken.release()
             for job in batch:
-                job.done = True
+                job.woken.release()
 
     def _write(self, batch: list[Job]) -> None:
         """What the writer's own thread writes."""
@@ -91,11 +120,14 @@ class _Turns(Writer):
 
 
 class BlockingLedger:
-    """``path``: absolute, of a file that is there and migrated. Safe to call from any thread."""
+    """``path``: absolute, of a file that is there and migrated. Safe to call from any thread.
 
-    def __init__(self, path: Path) -> None:
+    ``patience``: seconds that a call waits for others to write. What nobody has begun to write by then is not written later.
+    """
+
+    def __init__(self, path: Path, patience: float = 60.0) -> None:
         self.path = path
-        self._writer = _Turns(path)
+        self._writer = _Turns(path, patience)
         self._reading = threading.Lock()
         self._store: Store | None = None
 
@@ -128,7 +160,7 @@ class BlockingLedger:
 
     def begin(self, record: Record) -> Begun:
         """Make a record durable."""
-        return cast(Begun, self._writer.now(lambda journal: journal.begin(record)))
+        return cast(Begun, self._writer.now(lambda journal: journal.begin(record), record.attempt_key))
 
     def finish(self, begun: Begun, outcomes: Sequence[tuple[str, Outcome]], reply: str) -> None:
         """Add outcomes; queued at once, written with the next commit."""
