@@ -40,9 +40,9 @@ from .ledger_cli import (
     opened,
     standard_output,
 )
-from .ledger_derive import search_key
 from .ledger_file import Database
 from .ledger_journal import now
+from .ledger_keys import search_key
 from .ledger_people import CONFIRMED_BY, attest, caller, revoke
 from .ledger_read import Detail, Filter, Row, count, detail, messages_called, rows
 from .ledger_shown import table, write_csv, write_json

@@ -150,7 +150,7 @@ class Evidence:
     (From or Final-Recipient). ``tie``: where the original's id stood (``Original-Message-ID`` …).
     ``details``: parsed fields worth keeping (reporting_ua, sending_mode, status, diagnostic …). ``raw``: the
     report part's octets, cut to what may be kept of it; None for replies. ``grade``: how far it is believed that it comes
-    from where it says.
+    from where it says. ``alias``: ``by`` is a known alias of the recipient, not the address that was asked.
     """
 
     kind: EvidenceKind
@@ -165,6 +165,7 @@ class Evidence:
     raw: bytes | None = None
     why: str = ""
     grade: Grade = Grade.CLAIMED
+    alias: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +221,10 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """A durable record. ``message`` is None when it held evidence only. ``repeated``: it continues an earlier attempt."""
+    """A durable record. ``repeated``: it continues an earlier attempt.
+
+    ``message`` is None when there is none: it held evidence only, or answers mail that leaves no record.
+    """
 
     message: int | None
     message_id: str | None
@@ -259,6 +263,13 @@ class Ledger(Protocol):
 
     def count(self, direction: Direction, kind: str) -> None:
         """Count a message that leaves no row. Returns at once; written with the next commit, or within a second."""
+        ...
+
+    def leave_trace(self, message_id: str) -> None:
+        """Remember, by a keyed digest alone and for 90 days, that a message leaves no record.
+
+        What answers it then is counted and not kept. Returns at once; written with the next commit, or within a second.
+        """
         ...
 
     async def check(self) -> None:

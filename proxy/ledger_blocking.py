@@ -172,6 +172,10 @@ class BlockingLedger:
         """Count a message that leaves no row."""
         self._writer.count((int(time.time()) // 3600, direction.value, kind))
 
+    def leave_trace(self, message_id: str) -> None:
+        """Remember that a message leaves no record; queued at once, written with the next commit."""
+        self._writer.leave_trace(message_id, now())
+
     def check(self) -> None:
         """Raise LedgerError unless a transaction can be committed now."""
         self._writer.now(_nothing)

@@ -10,7 +10,7 @@ from typing import Any
 
 from kaifu.policies.facts import AskedBy
 
-from .ledger import Evidence, Record, RecordedRecipient
+from .ledger import Evidence, Grade, Record, RecordedRecipient
 from .ledger_entries import at_text, microseconds
 
 OPEN_VALUES = frozenset(
@@ -19,6 +19,8 @@ OPEN_VALUES = frozenset(
 )
 """Values of evidence that an entry says openly. Anything else is text that a stranger chose."""
 OTHER = "other"
+REPORTS = ("mdn", "dsn")
+"""Kinds of records that are reports."""
 
 
 def open_value(value: str) -> str:
@@ -64,6 +66,8 @@ def decided(recipient: RecordedRecipient, number: int) -> dict[str, Any]:
         body["retain_days"] = recipient.retain_days
     if recipient.basis is not None:
         body["basis"] = recipient.basis
+    if recipient.confirm is not Grade.CLAIMED:
+        body["confirm"] = recipient.confirm._value_
     return body
 
 
@@ -77,6 +81,24 @@ def personal(recipient: RecordedRecipient) -> dict[str, Any]:
     if recipient.not_possible:
         cell["not_possible"] = list(recipient.not_possible)
     return cell
+
+
+def evidence_body(found: Evidence) -> dict[str, Any]:
+    """What a body says of a piece of evidence itself."""
+    body: dict[str, Any] = {
+        "evidence": found.kind.value,
+        "verdict": found.verdict.value,
+        "value": open_value(found.value),
+    }
+    if found.recipient is not None:
+        body["recipient"] = found.recipient
+    if found.tie:
+        body["tie"] = found.tie
+    if found.grade is not Grade.CLAIMED:
+        body["grade"] = found.grade.value
+    if found.alias:
+        body["alias"] = True
+    return body
 
 
 def report_of(found: Evidence, record: Record) -> dict[str, Any]:

@@ -12,16 +12,16 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
-from functools import lru_cache, partial
-from hashlib import sha256
+from functools import partial
 from typing import Any
 
-from kaifu.policies.facts import mailbox_key
-
-from .ledger import EvidenceKind, Outcome, RequestState
+from .ledger import Outcome, RequestState
 from .ledger_acts import WORDS, add_act
-from .ledger_entries import Entry, at_value, canonical
-from .ledger_states import NOTHING, Standing, join, outcome_after, standing_of, state_of
+from .ledger_answers import add_evidence, add_note, add_pair, recompute, revoke
+from .ledger_entries import Entry, at_value
+from .ledger_holds import add_anchor, add_hold, blank, end_hold
+from .ledger_keys import number_of, search_key
+from .ledger_states import NOTHING, outcome_after, state_of
 
 ATTEMPT_MICROSECONDS = 7 * 86400 * 1_000_000
 """So long after it was begun can an attempt be repeated (RFC 5321 4.5.4.1: clients give up after four or five days)."""
@@ -30,47 +30,19 @@ _NO_IDS: dict[str, Any] = {}
 _INSERT_MESSAGE = "INSERT INTO messages VALUES (?,?,?,?,?,?,?,?,?,?)"
 _INSERT_RECIPIENT = (
     "INSERT INTO recipients (id, message, entry, at, address, address_key, direction, request, asked_by, report_asked_by,"
-    " rule, outcome, state) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)"
+    " rule, outcome, state, confirm) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 )
 _FRESH_STATE = {request.value: state_of(request, NOTHING, Outcome.UNKNOWN) for request in RequestState}
 _WITHHELD, _UNKNOWN, _REFUSED = Outcome.WITHHELD.value, Outcome.UNKNOWN.value, Outcome.REFUSED.value
 _STAYS = f"('{Outcome.ACCEPTED.value}', '{_REFUSED}')"
-_STANDING = "transport, handling, failed_at, delivered_at, displayed_at, replied_at"
-
-
-def number_of(text: str) -> int:
-    """A digest of a text that fits an SQLite integer: small in an index, compared exactly afterwards."""
-    return int.from_bytes(sha256(text.encode("utf-8", "replace")).digest()[:8], "big", signed=True)
-
-
-@lru_cache(maxsize=8192)
-def search_key(address: str) -> str:
-    """An address as it is looked up: folded, domain first and from the top, ``example.co.jp`` as ``jp.co.example@``.
-
-    So that one index serves a person, a domain, and a domain with its subdomains.
-    """
-    local, _, domain = address.rpartition("@")
-    if len(local) > 1 and local[0] == local[-1] == '"':
-        local = local[1:-1].replace("\\", "\0").replace("\0\0", "\\").replace("\0", "")
-    key = mailbox_key(local, domain) if local else mailbox_key(domain, "")
-    local, _, domain = key.rpartition("@")
-    if not local:
-        return "@" + domain
-    return ".".join(reversed(domain.split("."))) + "@" + local
-
-
-def report_key(report: dict[str, Any] | None, kind: str, value: str) -> int | None:
-    """What makes two reports of one recipient the same report; None when its cell is erased."""
-    if report is None:
-        return None
-    return number_of(canonical([report.get("message_id") or report.get("attempt"), kind, value]))
 
 
 class Derived:
     """The derived tables of one open transaction."""
 
-    def __init__(self, db: sqlite3.Connection) -> None:
+    def __init__(self, db: sqlite3.Connection, source: sqlite3.Connection | None = None) -> None:
         self._db = db
+        self._source = source or db
         self._messages: list[tuple[Any, ...]] = []
         self._recipients: list[tuple[Any, ...]] = []
         self._attempts: list[tuple[int, bytes, int]] = []
@@ -80,10 +52,15 @@ class Derived:
             "message": self._message,
             "attempt": self._attempt,
             "outcome": self._outcome,
-            "evidence": self._evidence,
-            "attested": self._attested,
-            "revoked": self._revoked,
+            "evidence": partial(self._answer, add_evidence),
+            "attested": partial(self._answer, add_note),
+            "paired": partial(self._answer, add_pair),
+            "revoked": partial(self._answer, revoke),
             "consent": self._consent,
+            "hold": partial(self._answer, add_hold),
+            "released": partial(self._answer, end_hold),
+            "erasure": self._erasure,
+            "anchored": partial(self._answer, add_anchor),
         }
         self._apply |= {kind: partial(self._act, self._apply.get(kind)) for kind in WORDS}
 
@@ -156,8 +133,9 @@ class Derived:
         )
         for decided in body["to"]:
             self._recipient(entry, decided, entry.at)
-        if "attempt" in ids and entry.message is not None:
-            self._attempts.append((entry.message, bytes.fromhex(ids["attempt"]), entry.at))
+        if entry.message is not None:
+            # Without a key, or when it was erased, there is a row all the same: see ledger_holds.
+            self._attempts.append((entry.message, bytes.fromhex(ids.get("attempt", "")), entry.at))
             if entry.message % _CLEAN_EVERY == 0:
                 self._forget_attempts(entry.at)
 
@@ -180,6 +158,7 @@ class Derived:
                 decided.get("rule"),
                 outcome,
                 _FRESH_STATE[request],
+                decided.get("confirm"),
             )
         )
 
@@ -198,32 +177,30 @@ class Derived:
         """A further try: its decisions hold for those who have not been served yet, and for those who are new."""
         self.flush()
         for decided in entry.body["to"]:
-            row = self._db.execute(
-                f"SELECT outcome, {_STANDING} FROM recipients WHERE id = ?", (decided["id"],)
-            ).fetchone()
+            row = self._db.execute("SELECT outcome FROM recipients WHERE id = ?", (decided["id"],)).fetchone()
             if row is None:
                 first = self._db.execute("SELECT at FROM messages WHERE id = ?", (entry.message,)).fetchone()
                 self._recipient(entry, decided, entry.at if first is None else first[0])
             elif row[0] != Outcome.ACCEPTED:
-                self._decide_again(entry.number, decided, Standing(*row[1:]))
+                self._decide_again(entry.number, decided)
 
-    def _decide_again(self, entry: int, decided: dict[str, Any], standing: Standing) -> None:
-        request, outcome = decided["request"], _WITHHELD if "withheld" in decided else _UNKNOWN
+    def _decide_again(self, entry: int, decided: dict[str, Any]) -> None:
         self._db.execute(
             "UPDATE recipients SET entry = ?, direction = ?, request = ?, asked_by = ?, report_asked_by = ?, rule = ?,"
-            " outcome = ?, state = ? WHERE id = ?",
+            " outcome = ?, confirm = ? WHERE id = ?",
             (
                 entry,
                 decided["direction"],
-                request,
+                decided["request"],
                 decided["asked_by"],
                 decided.get("report_asked_by", "nobody"),
                 decided.get("rule"),
-                outcome,
-                state_of(request, standing, outcome),
+                _WITHHELD if "withheld" in decided else _UNKNOWN,
+                decided.get("confirm"),
                 decided["id"],
             ),
         )
+        recompute(self._db, decided["id"])
 
     def _outcome(self, entry: Entry) -> None:
         for outcome, recipients in entry.body["outcomes"].items():
@@ -237,78 +214,23 @@ class Derived:
             self._answered.append(entry.message)
 
     def _set_outcome(self, outcome: str, recipient: int) -> None:
-        row = self._db.execute(
-            f"SELECT outcome, request, {_STANDING} FROM recipients WHERE id = ?", (recipient,)
-        ).fetchone()
+        row = self._db.execute("SELECT outcome FROM recipients WHERE id = ?", (recipient,)).fetchone()
         if row is not None:
             after = outcome_after(row[0], outcome)
-            self._db.execute(
-                "UPDATE recipients SET outcome = ?, state = ? WHERE id = ?",
-                (after, state_of(row[1], Standing(*row[2:]), after), recipient),
-            )
+            self._db.execute("UPDATE recipients SET outcome = ? WHERE id = ?", (after, recipient))
+            recompute(self._db, recipient)
 
-    def _evidence(self, entry: Entry) -> None:
+    def _answer(self, effect: Callable[[sqlite3.Connection, Entry], None], entry: Entry) -> None:
         self.flush()
-        body = entry.body
-        recipient, kind, verdict, value = body.get("recipient"), body["evidence"], body["verdict"], body["value"]
-        duplicate = bool(body.get("duplicate"))
-        key = report_key(entry.cells.get("report"), kind, value)
-        self._db.execute(
-            "INSERT INTO evidence VALUES (?,?,?,?,?,?,?,?,NULL)",
-            (entry.number, recipient, entry.at, kind, verdict, value, duplicate, key),
-        )
-        if recipient is not None:
-            self._raise(recipient, standing_of(kind, verdict, value, entry.at))
-
-    def _raise(self, recipient: int, found: Standing) -> None:
-        if found == NOTHING:
-            return
-        row = self._db.execute(
-            f"SELECT request, outcome, {_STANDING} FROM recipients WHERE id = ?", (recipient,)
-        ).fetchone()
-        if row is None:
-            return
-        before = Standing(*row[2:])
-        after = join(before, found)
-        if after != before:
-            self._db.execute(
-                "UPDATE recipients SET transport = ?, handling = ?, failed_at = ?, delivered_at = ?, displayed_at = ?,"
-                " replied_at = ?, state = ? WHERE id = ?",
-                (*after, state_of(row[0], after, row[1]), recipient),
-            )
-
-    def _attested(self, entry: Entry) -> None:
-        self.flush()
-        body = entry.body
-        self._db.execute(
-            "INSERT INTO evidence VALUES (?,?,?,?,'matched',?,0,NULL,NULL)",
-            (entry.number, body["recipient"], at_value(body["seen_at"]), EvidenceKind.ATTESTED.value, body["value"]),
-        )
-        self._count_attested(body["recipient"])
-
-    def _revoked(self, entry: Entry) -> None:
-        self.flush()
-        revoked = entry.body["entry"]
-        self._db.execute(
-            "UPDATE evidence SET revoked = ? WHERE entry = ? AND kind = ? AND revoked IS NULL",
-            (entry.number, revoked, EvidenceKind.ATTESTED.value),
-        )
-        row = self._db.execute("SELECT recipient FROM evidence WHERE entry = ?", (revoked,)).fetchone()
-        if row is not None and row[0] is not None:
-            self._count_attested(row[0])
-
-    def _count_attested(self, recipient: int) -> None:
-        self._db.execute(
-            "UPDATE recipients SET attested = (SELECT count(*) FROM evidence WHERE recipient = recipients.id"
-            " AND kind = ? AND revoked IS NULL) WHERE id = ?",
-            (EvidenceKind.ATTESTED.value, recipient),
-        )
+        effect(self._db, entry)
 
     def _consent(self, entry: Entry) -> None:
         person = entry.cells.get("person")
         if person is not None:
             self._db.execute(
-                "INSERT INTO consent VALUES (?,?,?,?) ON CONFLICT (address) DO UPDATE"
-                " SET value = excluded.value, at = excluded.at, entry = excluded.entry",
-                (person, entry.body["value"], entry.at, entry.number),
+                "INSERT INTO consent VALUES (?,?,?,?)", (entry.number, person, entry.body["value"], entry.at)
             )
+
+    def _erasure(self, entry: Entry) -> None:
+        self.flush()
+        blank(self._db, self._source, entry)

@@ -21,8 +21,10 @@ kind      body                                              cells
 message   type, policy, sent_at, to[id, direction, …]       ids, sender, subject, to.ID per recipient
 attempt   the same: one more try of an unanswered message   ids, to.ID
 outcome   outcomes {outcome: [recipient id]}, answered      reply
-evidence  evidence, verdict, value, recipient, duplicate    report, raw
+evidence  evidence, verdict, value, grade, alias, pair,     report, raw
+          recipient, answerer, duplicate, carrier
 attested  recipient, value (phone …), seen_at               note, actor
+paired    recipient, evidence [entry, recipient, answerer]  asked, other, note, actor
 revoked   entry                                             actor
 consent   value                                             person, actor, note
 looked    what (list, show …); the message, if only one     actor, filter

@@ -15,9 +15,10 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from kaifu.policies.facts import Consent
+from kaifu.policies.facts import Consent, Direction
 
 from .ledger import (
     Begun,
@@ -29,14 +30,19 @@ from .ledger import (
     Verdict,
 )
 from .ledger_acts import policy_in_force
-from .ledger_bodies import body_of, decided, ids_of, open_value, personal, report_of
-from .ledger_derive import ATTEMPT_MICROSECONDS, Derived, number_of, report_key
+from .ledger_apart import cited_by, has_trace, keep_unmatched, late_word, leave_traces, purge
+from .ledger_bodies import REPORTS, body_of, decided, evidence_body, ids_of, personal, report_of
+from .ledger_derive import ATTEMPT_MICROSECONDS, Derived
 from .ledger_entries import SALT_LENGTH, Cell, Entry, at_text, clean, encode, microseconds
 from .ledger_file import begin_writing
+from .ledger_keys import number_of, report_key
+from .ledger_pairs import answers_between, link, pairable, revocable_pair
 from .ledger_seal import batch_of, genesis, leaf, skip
 from .ledger_states import answered, outcome_after
 
 SERVED_SECONDS = 7 * 86400
+PURGE_SECONDS = 3600.0
+"""So often what has expired apart from the entries is deleted, while there are writes."""
 
 PAUSE_SECONDS = 0.001
 """Who writes without pause waits so long before the next transaction while other processes write too."""
@@ -77,6 +83,7 @@ class Journal:
         self._answered: set[int] = set()
         self._salts, self._salts_used = b"", 0
         self._committed_at = 0.0
+        self._purge_at = 0.0
         self._shared = False
         self._entry = 0
         self._message = 0
@@ -96,6 +103,14 @@ class Journal:
         self._shared = self._entry not in (0, row[0])
         self._entry, self._message, self._recipient = row
         self._look_up(keys)
+        if time.monotonic() >= self._purge_at:
+            purge(self._db, now() // 1_000_000)
+            self._purge_at = time.monotonic() + PURGE_SECONDS
+
+    def database(self) -> sqlite3.Connection:
+        """The connection, which sees everything that was written in this transaction."""
+        self.flush()
+        return self._db
 
     def flush(self) -> None:
         """Hand all rows to SQLite, still within the transaction."""
@@ -169,6 +184,8 @@ class Journal:
 
     def begin(self, record: Record) -> Begun:
         """Write what is known before the final dot. See :meth:`kaifu.proxy.ledger.Ledger.begin`."""
+        if record.evidence:
+            record = self._without_late(record)
         begun = Begun(None, record.message_id)
         if record.recipients:
             unanswered = self._unanswered(record.attempt_key, microseconds(record.at))
@@ -248,21 +265,38 @@ class Journal:
         row = self._db.execute("SELECT message_id FROM messages WHERE id = ?", (message,)).fetchone()
         return Begun(message, row[0], repeated=True)
 
+    def _without_late(self, record: Record) -> Record:
+        """The record without what answers mail that left none: that is counted. A receipt that says nothing else leaves none either."""
+        late = [found for found in record.evidence if self._is_late(found, microseconds(record.at))]
+        if not late:
+            return record
+        direction = record.recipients[0].direction if record.recipients else Direction.INBOUND
+        hour = microseconds(record.at) // 3_600_000_000
+        for found in late:
+            self.count({(hour, direction.value, late_word(found.kind)): 1})
+        rest = tuple(found for found in record.evidence if found not in late)
+        if rest or record.kind not in REPORTS:
+            return replace(record, evidence=rest)
+        withheld = tuple(recipient for recipient in record.recipients if recipient.withheld)
+        return replace(record, evidence=(), subject=None, recipients=withheld)
+
+    def _is_late(self, found: Evidence, at: int) -> bool:
+        cited = cited_by(found)
+        return cited is not None and has_trace(self._db, cited, at // 1_000_000) and self._about(found) is None
+
     def _evidence(self, record: Record, found: Evidence, begun: Begun) -> None:
         self.flush()
-        report, value = report_of(found, record), open_value(found.value)
-        recipient, message = found.recipient, self._about(found)
-        verdict = found.verdict
-        if recipient is not None and message is None:
-            recipient, verdict = None, Verdict.UNKNOWN_MESSAGE
-        duplicate = self._is_known(recipient, report_key(report, found.kind.value, value))
+        message, at = self._about(found), microseconds(record.at)
+        if message is None:
+            if found.recipient is not None:
+                found = replace(found, verdict=Verdict.UNKNOWN_MESSAGE)
+            keep_unmatched(self._db, found, record.attempt_key, at, begun.message)
+            return
+        body, report = evidence_body(found), report_of(found, record)
+        link(self._db, found, message, body)
+        duplicate = self._is_known(body.get("recipient"), report_key(report, found.kind.value, body["value"]))
         if duplicate and begun.repeated:
             return
-        body: dict[str, Any] = {"evidence": found.kind.value, "verdict": verdict.value, "value": value}
-        if recipient is not None:
-            body["recipient"] = recipient
-        if found.tie:
-            body["tie"] = found.tie
         if duplicate:
             body["duplicate"] = True
         if begun.message is not None:
@@ -270,7 +304,7 @@ class Journal:
         cells: dict[str, Any] = {"report": report}
         if found.raw is not None:
             cells["raw"] = found.raw
-        self._write("evidence", microseconds(record.at), message, body, cells)
+        self._write("evidence", at, message, body, cells)
 
     def _about(self, found: Evidence) -> int | None:
         """The message that a piece of evidence belongs to: its recipient's, or the one it cites although no recipient fits."""
@@ -354,6 +388,10 @@ class Journal:
             [(*key, n) for key, n in counts.items()],
         )
 
+    def leave_traces(self, traces: Mapping[str, int]) -> None:
+        """Remember Message-IDs of mail that leaves no record, each with the time (UTC microseconds)."""
+        leave_traces(self._db, traces)
+
     # What a person tells.
 
     def consent(self, person: str, value: Consent, actor: str, note: str) -> int:
@@ -371,6 +409,20 @@ class Journal:
             raise LedgerError(f"the ledger has no recipient {recipient}")
         body = {"recipient": recipient, "value": value, "seen_at": at_text(seen_at)}
         return self._write("attested", now(), row[0], body, {"note": note, "actor": actor})
+
+    def pair(self, recipient: int, other: str, actor: str, note: str) -> int:
+        """Write that another address answers for a recipient, in every message to it. Returns the entry's number."""
+        self.flush()
+        message, address, asked, key = pairable(self._db, recipient, clean(other))
+        body = {"recipient": recipient, "evidence": answers_between(self._db, asked, key)}
+        cells = {"asked": address, "other": other, "note": note, "actor": actor}
+        return self._write("paired", now(), message, body, cells)
+
+    def unpair(self, entry: int, recipients: Iterable[int], actor: str) -> int:
+        """Take back a pairing with one of these recipients. Returns the entry's number."""
+        self.flush()
+        message = revocable_pair(self._db, entry, recipients)
+        return self._write("revoked", now(), message, {"entry": entry}, {"actor": actor})
 
     def act(self, kind: str, body: dict[str, Any], cells: dict[str, Any], message: int | None = None) -> int:
         """Write that somebody did something which moves no state. Returns the entry's number."""

@@ -14,8 +14,8 @@ from typing import Any
 from kaifu.policies.facts import AskedBy, Consent
 
 from .ledger import Known, Original, OriginalRecipient, Query, RequestState, Served
-from .ledger_derive import number_of
 from .ledger_entries import clean, moment_of
+from .ledger_keys import number_of
 
 MOST = 20
 _MESSAGE = "SELECT id, message_id, sender, sent_at, envid FROM messages"
@@ -70,7 +70,9 @@ def _original(db: sqlite3.Connection, row: tuple[Any, ...]) -> Original:
 def _consent(db: sqlite3.Connection, addresses: tuple[str, ...]) -> dict[str, Consent]:
     found = {}
     for address in addresses:
-        row = db.execute("SELECT value FROM consent WHERE address = ?", (clean(address),)).fetchone()
+        row = db.execute(
+            "SELECT value FROM consent WHERE address = ? ORDER BY entry DESC LIMIT 1", (clean(address),)
+        ).fetchone()
         if row is not None:
             found[address] = Consent(row[0])
     return found

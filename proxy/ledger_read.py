@@ -12,14 +12,18 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from .ledger_acts import LOOKS
-from .ledger_derive import number_of, search_key
+from .ledger_answerers import Answer, answers_of
+from .ledger_apart import unmatched_of
+from .ledger_bodies import REPORTS
 from .ledger_entries import CELLS_PER_ENTRY, Entry, decode
-from .ledger_states import Standing
+from .ledger_keys import number_of, search_key
+from .ledger_states import Standing, is_list
 
 _SMALL = 10_000
 
@@ -36,7 +40,9 @@ class Row:
     """One recipient of one message. Times are UTC microseconds since 1970, None when it has not happened.
 
     ``at``: when the message came through; ``sent_at``: its Date field, else the same. ``reason`` is None when it was erased.
-    ``attested``: how many notes of people stand beside the evidence.
+    ``attested``: how many notes of people stand beside the evidence. ``confirm``: the grade that an answer must have, None: any.
+    ``answering``: how many mailboxes have answered, ``answers``: which, and what else came that does not count. ``unmatched``: how many
+    pieces of evidence the message brought that match nothing.
     """
 
     message: int
@@ -58,12 +64,20 @@ class Row:
     state: str
     standing: Standing
     attested: int
+    confirm: str | None
+    answering: int
     reason: str | None = None
     would: str | None = None
+    answers: tuple[Answer, ...] = ()
+    unmatched: int = 0
 
     @property
     def place(self) -> Place:
         return Place(self.at, self.recipient)
+
+    @property
+    def is_list(self) -> bool:
+        return is_list(self.standing.expanded, self.answering)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +85,7 @@ class Filter:
     """Which rows. Everything given must hold; of several values of one key, any.
 
     ``since`` is included, ``until`` is not. ``person`` is sender or recipient. ``person``, ``sender`` and ``to`` are addresses,
-    ``@domain``, ``@.domain`` with subdomains, or any part of an address.
+    ``@domain``, ``@.domain`` with subdomains, or any part of an address. ``grades``: of the confirmation; a list has none.
     """
 
     since: int | None = None
@@ -85,6 +99,7 @@ class Filter:
     kinds: tuple[str, ...] = ()
     outcomes: tuple[str, ...] = ()
     requests: tuple[str, ...] = ()
+    grades: tuple[str, ...] = ()
     message: int | None = None
     message_id: str | None = None
     subject: str | None = None
@@ -92,8 +107,8 @@ class Filter:
 
 _COLUMNS = (
     "m.id, r.id, r.entry, r.at, m.sent_at, m.kind, m.message_id, m.sender, m.subject, r.address, r.direction, r.request,"
-    " r.asked_by, r.report_asked_by, r.rule, r.outcome, r.state, r.transport, r.handling, r.failed_at, r.delivered_at,"
-    " r.displayed_at, r.replied_at, r.attested"
+    " r.asked_by, r.report_asked_by, r.rule, r.outcome, r.state, r.transport, r.handling, r.grade, r.expanded,"
+    " r.failed_at, r.delivered_at, r.displayed_at, r.replied_at, r.attested, r.confirm, r.answering"
 )
 _FROM = "FROM recipients r JOIN messages m ON m.id = r.message"
 
@@ -112,9 +127,9 @@ def page(
                 question.add(f"(r.at, r.id) {beyond} (?, ?)", *after)
             sql = f"SELECT {_COLUMNS} {_FROM} {question.where()} ORDER BY {question.time} {order}, r.id {order} LIMIT ?"
             for values in db.execute(sql, (*question.values, limit)):
-                found[values[1]] = Row(*(*values[:17], Standing(*values[17:23]), values[23]))
+                found[values[1]] = Row(*(*values[:17], Standing(*values[17:25]), *values[25:]))
         ordered = sorted(found.values(), key=lambda row: row.place, reverse=newest_first)
-        return _with_reasons(db, ordered if limit < 0 else ordered[:limit])
+        return _completed(db, ordered if limit < 0 else ordered[:limit])
     finally:
         db.execute("ROLLBACK")
 
@@ -150,7 +165,13 @@ def _questions(db: sqlite3.Connection, wanted: Filter) -> list[_Question]:
         roles = [replace(wanted, person=None, to=wanted.person), replace(wanted, person=None, sender=wanted.person)]
     also = [(wanted.to, "r.address_key"), (wanted.sender, "m.sender_key")] if wanted.person is not None else []
     states: list[tuple[str, ...]] = [(state,) for state in wanted.states] or [()]
-    return [_Question(db, replace(role, states=some), also) for role in roles for some in states]
+    grades: list[tuple[str, ...]] = [(grade,) for grade in wanted.grades] or [()]
+    return [
+        _Question(db, replace(role, states=state, grades=grade), also)
+        for role in roles
+        for state in states
+        for grade in grades
+    ]
 
 
 class _Question:
@@ -175,6 +196,9 @@ class _Question:
         self._one_of("m.kind", wanted.kinds)
         self._one_of("r.outcome", wanted.outcomes)
         self._one_of("r.request", wanted.requests)
+        if wanted.grades:
+            self._one_of("r.grade", wanted.grades)
+            self.add("r.expanded = 0 AND r.answering < 2")
 
     def add(self, condition: str, *values: Any) -> None:
         self._conditions.append(condition)
@@ -241,15 +265,22 @@ def key_ranges(wanted: str) -> list[tuple[str, str | None]] | None:
     return found
 
 
-def _with_reasons(db: sqlite3.Connection, some: list[Row]) -> list[Row]:
-    """The sentences, which stand in cells of the entry that decided."""
+def _completed(db: sqlite3.Connection, some: list[Row]) -> list[Row]:
+    """The sentences, which stand in cells of the entry that decided; who answered; and what matches nothing."""
+    answers = answers_of(db, [row.recipient for row in some])
+    reports = [row.message for row in some if row.kind in REPORTS]
+    apart = unmatched_of(db, int(time.time()), reports)
     cells: dict[int, dict[str, Any]] = {}
     found = []
     for row in some:
         if row.entry not in cells:
             cells = {row.entry: _entry_cells(db, row.entry, "to.%")}
         personal = cells[row.entry].get(f"to.{row.recipient}")
-        found.append(row if personal is None else replace(row, reason=personal["reason"], would=personal.get("would")))
+        told: dict[str, Any] = (
+            {} if personal is None else {"reason": personal["reason"], "would": personal.get("would")}
+        )
+        told |= {"answers": answers.get(row.recipient, ()), "unmatched": apart.get(row.message, 0)}
+        found.append(replace(row, **told))
     return found
 
 

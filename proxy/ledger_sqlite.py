@@ -194,6 +194,11 @@ class SqliteLedger:
         if not self._closed:
             self._writing().count((int(time.time()) // 3600, direction.value, kind))
 
+    def leave_trace(self, message_id: str) -> None:
+        """Remember that a message leaves no record."""
+        if not self._closed:
+            self._writing().leave_trace(message_id, now())
+
     async def check(self) -> None:
         """Raise LedgerError unless a transaction can be committed now."""
         await self._put(lambda journal: None)

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from .ledger import LedgerError
 from .ledger_file import Store, explain
@@ -31,6 +31,24 @@ _log = logging.getLogger("kaifu.ledger")
 
 Counts = dict[tuple[int, str, str], int]
 """(Hour since 1970, direction, kind) to number."""
+
+
+class Aside(NamedTuple):
+    """What nobody waits for and nobody repeats: figures, and Message-IDs of mail that leaves no record, with the time."""
+
+    counts: Counts
+    traces: dict[str, int]
+
+    def __bool__(self) -> bool:
+        return bool(self.counts or self.traces)
+
+    def write(self, journal: Journal) -> None:
+        """All of it, within the journal's transaction."""
+        if self.counts:
+            journal.count(self.counts)
+        if self.traces:
+            journal.leave_traces(self.traces)
+
 
 Work = Callable[[Journal], Any]
 
@@ -89,7 +107,7 @@ class Writer:
         self._loop = loop
         self._queue: SimpleQueue[Job | None] = SimpleQueue()
         self._kept: list[Job] = []
-        self._counts: Counts = {}
+        self._aside = Aside({}, {})
         self._lock = threading.Lock()
         self._opened: tuple[Store, Journal] | None = None
         self._failing = False
@@ -103,8 +121,17 @@ class Writer:
     def count(self, key: tuple[int, str, str]) -> None:
         """Add one to a figure; written with the next batch or within a second."""
         with self._lock:
-            first = not self._counts
-            self._counts[key] = self._counts.get(key, 0) + 1
+            first = not self._aside
+            counts = self._aside.counts
+            counts[key] = counts.get(key, 0) + 1
+        if first:
+            self._queue.put(Job(_nothing, None))
+
+    def leave_trace(self, message_id: str, at: int) -> None:
+        """Remember that a message leaves no record; written with the next batch or within a second."""
+        with self._lock:
+            first = not self._aside
+            self._aside.traces[message_id] = at
         if first:
             self._queue.put(Job(_nothing, None))
 
@@ -119,7 +146,7 @@ class Writer:
         stopping = False
         while not stopping:
             batch, stopping = self._take()
-            if batch or self._kept or self._counts:
+            if batch or self._kept or self._aside:
                 self._write(batch)
         if self._kept:
             _log.error("the ledger %s: %d outcomes could not be written and are lost", self._path, len(self._kept))
@@ -130,7 +157,7 @@ class Writer:
         batch: list[Job] = []
         stopping = False
         try:
-            waiting = bool(self._kept or self._counts)
+            waiting = bool(self._kept or self._aside)
             job = self._queue.get(timeout=RETRY_SECONDS) if waiting else self._queue.get()
             while True:
                 if job is None:
@@ -142,12 +169,12 @@ class Writer:
                 job = self._queue.get_nowait()
         except Empty:
             pass
-        if not batch and not stopping and not self._kept and self._counts:
-            return self._take_with_counts()
+        if not batch and not stopping and not self._kept and self._aside:
+            return self._take_with_company()
         return batch, stopping
 
-    def _take_with_counts(self) -> tuple[list[Job], bool]:
-        """Figures alone wait up to a second for company."""
+    def _take_with_company(self) -> tuple[list[Job], bool]:
+        """What nobody waits for waits itself, up to a second for company."""
         try:
             job = self._queue.get(timeout=RETRY_SECONDS)
         except Empty:
@@ -157,11 +184,11 @@ class Writer:
     def _write(self, batch: list[Job]) -> None:
         jobs = [*self._kept, *batch]
         with self._lock:
-            counts, self._counts = self._counts, {}
+            aside, self._aside = self._aside, Aside({}, {})
         try:
-            self._commit(jobs, counts)
+            self._commit(jobs, aside)
         except Exception as error:  # noqa: BLE001 - the thread must live, and nobody may wait for ever
-            self._failed(jobs, counts, error)
+            self._failed(jobs, aside, error)
         else:
             self._kept.clear()
             if self._failing:
@@ -170,7 +197,7 @@ class Writer:
         with suppress(RuntimeError):  # The loop is closed: nobody waits any more.
             self._loop.call_soon_threadsafe(_resolve, batch)
 
-    def _commit(self, jobs: list[Job], counts: Counts) -> None:
+    def _commit(self, jobs: list[Job], aside: Aside) -> None:
         """Write all jobs in one transaction; if one of them is at fault, each in its own."""
         store, journal = self._open()
         store.guard()
@@ -178,32 +205,32 @@ class Writer:
             journal.start([job.key for job in jobs if job.key])
             for job in jobs:
                 _do(journal, job)
-            if counts:
-                journal.count(counts)
+            if aside:
+                aside.write(journal)
             journal.commit()
         except Exception as error:
             journal.rollback()
             if _of_the_file(error):
                 raise
             # Whatever one record makes fail must not fail the others.
-            self._part(jobs, counts, error)
+            self._part(jobs, aside, error)
         # What was committed to a file that vanished meanwhile is not in the ledger.
         store.guard()
 
-    def _part(self, jobs: list[Job], counts: Counts, error: Exception) -> None:
+    def _part(self, jobs: list[Job], aside: Aside, error: Exception) -> None:
         if len(jobs) > 1:
             for job in jobs:
-                self._commit([job], {})
+                self._commit([job], Aside({}, {}))
         elif jobs:
             _log.error("the ledger %s cannot take a record: %r", self._path, error)
             jobs[0].error = explain(error, self._path)
         else:
             _log.error("the ledger %s cannot take figures: %r", self._path, error)
             return
-        if counts:
-            self._commit([], counts)
+        if aside:
+            self._commit([], aside)
 
-    def _failed(self, jobs: list[Job], counts: Counts, error: Exception) -> None:
+    def _failed(self, jobs: list[Job], aside: Aside, error: Exception) -> None:
         told = explain(error, self._path)
         if not self._failing:
             self._failing = True
@@ -215,8 +242,10 @@ class Writer:
             _log.error("the ledger %s: too many outcomes wait; %d are lost", self._path, len(kept) - BACKLOG)
         self._kept = kept[-BACKLOG:]
         with self._lock:
-            for key, n in counts.items():
-                self._counts[key] = self._counts.get(key, 0) + n
+            for key, n in aside.counts.items():
+                self._aside.counts[key] = self._aside.counts.get(key, 0) + n
+            if len(aside.traces) < BACKLOG:
+                self._aside.traces.update(aside.traces)
         if not getattr(error, "sqlite_errorname", "").startswith("SQLITE_BUSY"):
             self._close()
 

@@ -97,9 +97,12 @@ CREATE INDEX evidence_counting ON evidence (recipient, answerer) WHERE counts = 
 CREATE INDEX evidence_pair ON evidence (pair) WHERE pair IS NOT NULL;
 CREATE TABLE pairs (entry INTEGER PRIMARY KEY, asked_key TEXT, other_key TEXT, revoked INTEGER);
 CREATE INDEX pairs_other ON pairs (other_key, asked_key) WHERE revoked IS NULL;
-CREATE TABLE consent (
-    address TEXT PRIMARY KEY, value TEXT NOT NULL, at INTEGER NOT NULL, entry INTEGER NOT NULL
+CREATE TABLE consent (entry INTEGER PRIMARY KEY, address TEXT NOT NULL, value TEXT NOT NULL, at INTEGER NOT NULL);
+CREATE INDEX consent_address ON consent (address, entry);
+CREATE TABLE holds (
+    message INTEGER NOT NULL, entry INTEGER NOT NULL, released INTEGER, PRIMARY KEY (message, entry)
 ) WITHOUT ROWID;
+CREATE TABLE anchors (place TEXT PRIMARY KEY, batch INTEGER NOT NULL, entry INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE acts (entry INTEGER PRIMARY KEY, at INTEGER NOT NULL, what TEXT NOT NULL, actor TEXT, message INTEGER);
 CREATE INDEX acts_at ON acts (at);
 CREATE INDEX acts_what ON acts (what, at);
@@ -117,7 +120,19 @@ def first_tables(db: Database) -> None:
 
 
 STEPS: tuple[Callable[[Database], None], ...] = (first_tables,)
-DERIVED = ("head", "messages", "recipients", "attempts", "evidence", "pairs", "consent", "acts", "policies")
+DERIVED = (
+    "head",
+    "messages",
+    "recipients",
+    "attempts",
+    "evidence",
+    "pairs",
+    "consent",
+    "holds",
+    "anchors",
+    "acts",
+    "policies",
+)
 
 
 def applied(db: sqlite3.Connection) -> list[str]:

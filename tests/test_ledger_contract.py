@@ -336,14 +336,14 @@ def test_evidence_that_fits_nothing_is_kept_apart(kept: Kept) -> None:
 
     kept.use(work)
     assert kept.one().state == "waiting"
-    found = tables(kept.path, ("evidence", "entries"))
-    assert [(row[1], row[4]) for row in found["evidence"]] == [
-        (None, "unknown-message"),
-        (None, "wrong-recipient"),
-        (None, "unknown-message"),
-    ]
+    found = tables(kept.path, ("evidence", "entries", "unmatched"))
     # What cites a message of ours stands with that message all the same.
-    assert [row[1] for row in found["entries"]] == [1, None, 1, None]
+    assert [(row[1], row[4]) for row in found["evidence"]] == [(None, "wrong-recipient")]
+    assert [row[1] for row in found["entries"]] == [1, 1]
+    assert [(row[3], row[8]) for row in found["unmatched"]] == [
+        ("unknown-message", "r1@partner.example"),
+        ("unknown-message", "r2"),
+    ]
 
 
 def test_every_kind_of_evidence_finds_its_column(kept: Kept) -> None:
@@ -359,7 +359,7 @@ def test_every_kind_of_evidence_finds_its_column(kept: Kept) -> None:
     kept.use(work)
     row = kept.one()
     assert (row.state, row.standing.transport, row.standing.handling) == ("replied", "delivered", "replied")
-    minutes = [None if at is None else (at - row.at) // 60_000_000 for at in row.standing[2:]]
+    minutes = [None if at is None else (at - row.at) // 60_000_000 for at in row.standing[4:]]
     assert minutes == [None, 1, 2, 3]
 
 

@@ -12,7 +12,7 @@ from kaifu.policies.facts import AskedBy, Kind, Mailbox, Realm
 from kaifu.proxy.address import address_key, parse_mail, parse_rcpt, untagged
 from kaifu.proxy.envelope import Envelope
 from kaifu.proxy.ledger import Evidence, EvidenceKind, Known, Original, OriginalRecipient, RequestState, Verdict
-from kaifu.proxy.ledger_states import NOTHING, standing_of
+from kaifu.proxy.ledger_states import counts
 from kaifu.proxy.match import match_reply, match_reports
 from kaifu.proxy.message import HeaderBlock, split_message
 from kaifu.proxy.observe import Observation, needs_body, observe
@@ -100,7 +100,7 @@ def test_what_cannot_be_read_moves_nothing(made: dict[str, Any]) -> None:
     if made["disposition"] in (None, "nonsense"):
         for evidence in made["match"].evidence:
             assert evidence.verdict is Verdict.UNREADABLE
-            assert standing_of(evidence.kind, evidence.verdict, evidence.value, 1) == NOTHING
+            assert not counts(evidence.kind, evidence.verdict, evidence.grade)
 
 
 @given(receipts())
@@ -165,7 +165,7 @@ def test_an_out_of_office_note_never_confirms(author: str, citing: str, marker: 
     known = _known(list(PEOPLE[3:]), [AskedBy.CLIENT] * len(PEOPLE[3:]))
     for evidence in _reply([f"From: {author}", marker, citing], reverse_path, known):
         assert evidence.kind is EvidenceKind.AUTO_REPLY
-        assert standing_of(evidence.kind, evidence.verdict, evidence.value, 1) == NOTHING
+        assert not counts(evidence.kind, evidence.verdict, evidence.grade)
 
 
 @given(st.sampled_from(PEOPLE), CITING)

@@ -359,7 +359,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[list[An
     with store(path) as opened:
 
         def hold(some: list[Any]) -> sqlite3.Connection:
-            for name in ("entries", "cells", "messages", "recipients"):
+            for name in ("entries", "cells", "messages", "recipients", "attempts"):
                 opened.db.execute(f"DELETE FROM {name}")
             opened.db.execute("UPDATE head SET entry = 0, message = 0, recipient = 0")
             with journal(opened) as writing:

@@ -22,6 +22,8 @@ from kaifu.proxy.ledger_entries import microseconds
 from kaifu.proxy.ledger_people import caller, writing
 
 Run = Callable[..., Result]
+ATTESTED = 19
+"""The place of that column among those of a recipient."""
 
 
 @pytest.fixture
@@ -168,8 +170,10 @@ def test_a_note_stands_beside_the_receipts_and_changes_no_state(run: Run, ledger
     )
     assert (result.exit_code, result.stderr) == (0, "")
     after = tables(ledger, ("recipients",))["recipients"]
-    assert [row[:-1] for row in after] == [row[:-1] for row in before]
-    assert [row[-1] for row in after] == [0, 1, 0, 0, 0]
+    assert [row[:ATTESTED] + row[ATTESTED + 1 :] for row in after] == [
+        row[:ATTESTED] + row[ATTESTED + 1 :] for row in before
+    ]
+    assert [row[ATTESTED] for row in after] == [0, 1, 0, 0, 0]
     (noted,) = shown(run, "1")["recipients"][1]["notes"]
     del noted["at"]
     assert noted == {
@@ -188,7 +192,7 @@ def test_a_note_is_taken_back_by_a_further_entry(run: Run, ledger: Path) -> None
     assert (result.exit_code, result.stdout) == (0, "Entry 13: note 12 is revoked.\n")
     assert shown(run, "1")["recipients"][1]["notes"][0]["revoked_by"] == 13
     assert "revoked by entry 13" in run("receipts", "show", "1").stdout
-    assert tables(ledger, ("recipients",))["recipients"][1][-1] == 0
+    assert tables(ledger, ("recipients",))["recipients"][1][ATTESTED] == 0
     again = note(run, "--to", SUZUKI, "--revoke", "12")
     assert (again.exit_code, again.stderr) == (2, "entry 12 was revoked already, by entry 13\n")
 
@@ -251,9 +255,7 @@ def test_what_is_raised_while_writing_leaves_nothing(ledger: Path) -> None:
 def test_stats_count_what_is_there(run: Run, ledger: Path) -> None:
     with store(ledger) as opened, journal(opened) as adding:
         adding.count({(5, "inbound", "mail"): 7, (6, "inbound", "mail"): 1})
-        adding.begin(
-            record(key=b"9", evidence=(receipt(None, kind=EvidenceKind.SUSPECTED, verdict=Verdict.SUSPECTED),))
-        )
+        adding.begin(record(key=b"9", evidence=(receipt(1, kind=EvidenceKind.SUSPECTED, verdict=Verdict.SUSPECTED),)))
     found = json.loads(run("ledger", "stats", "--json").stdout)
     assert (found["entries"], found["messages"], found["recipients"]) == (12, 4, 5)
     assert found["states"] == {"displayed": 1, "not-asked": 1, "waiting": 3}

@@ -1,0 +1,61 @@
+"""Who answered for a recipient, as lists name them: one line per mailbox, with the strongest that came from it and its grade.
+
+Called by :mod:`kaifu.proxy.ledger_read` for the recipients of a page, within its read transaction. What counts comes first; then what
+might: answers of other addresses that nobody paired, and answers below the grade that the rule asks for. Fails with sqlite3's errors.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from .ledger import EvidenceKind, Verdict
+from .ledger_states import is_stronger, standing_of
+
+_AT_ONCE = 500
+_QUERY = (
+    "SELECT recipient, answerer, counts, verdict, kind, value, grade, at, by_address FROM evidence WHERE recipient IN ({})"
+    f" AND kind IN ('{EvidenceKind.MDN.value}', '{EvidenceKind.REPLY.value}')"
+    f" AND verdict IN ('{Verdict.MATCHED.value}', '{Verdict.OTHER_ADDRESS.value}')"
+)
+
+
+class Answer(NamedTuple):
+    """One mailbox. ``at``: UTC microseconds, the earliest of its strongest answer. ``address``: None once it is erased.
+
+    ``own``: it is the mailbox that was asked. ``counts``: it moves the state.
+    """
+
+    address: str | None
+    own: bool
+    kind: str
+    value: str
+    grade: str
+    at: int
+    verdict: str
+    counts: bool
+
+
+def answers_of(db: sqlite3.Connection, recipients: Sequence[int]) -> dict[int, tuple[Answer, ...]]:
+    """The answers for some recipients, those that count first, each in order of time."""
+    found: dict[tuple[int, bool, int], Answer] = {}
+    for start in range(0, len(recipients), _AT_ONCE):
+        some = recipients[start : start + _AT_ONCE]
+        rows = db.execute(_QUERY.format(",".join("?" * len(some))), some)
+        for recipient, answerer, counts, verdict, kind, value, grade, at, address in rows:
+            key = recipient, not counts, answerer
+            answer = Answer(address, not answerer, kind, value, grade, at, verdict, bool(counts))
+            if key not in found or _stronger(answer, found[key]):
+                found[key] = answer
+    grouped: dict[int, list[Answer]] = {}
+    for (recipient, _, _), answer in found.items():
+        grouped.setdefault(recipient, []).append(answer)
+    return {
+        recipient: tuple(sorted(some, key=lambda one: (not one.counts, one.at))) for recipient, some in grouped.items()
+    }
+
+
+def _stronger(one: Answer, other: Answer) -> bool:
+    first, second = (standing_of(each.kind, each.value, each.at, each.grade) for each in (one, other))
+    return is_stronger(first, second) or (one.at < other.at and not is_stronger(second, first))
