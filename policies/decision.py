@@ -44,6 +44,13 @@ class Record(StrEnum):
     NONE = "none"
 
 
+class Confirm(StrEnum):
+    """``confirm:`` which answers confirm: all that claim to come from the recipient, or only those that prove it."""
+
+    CLAIMED = "claimed"
+    AUTHENTICATED = "authenticated"
+
+
 class Suppress(StrEnum):
     """``suppress:`` which automatic receipts X-Auto-Response-Suppress forbids (RN, NRN)."""
 
@@ -88,6 +95,7 @@ class Decision:
     delivery_report: DeliveryReport = DeliveryReport.KEEP
     receipt: Receipt = Receipt.DELIVER
     record: Record = Record.FULL
+    confirm: Confirm = Confirm.CLAIMED
     retain_days: int | None = None
     basis: str | None = None
     suppress: Suppress | None = None

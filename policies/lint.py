@@ -32,6 +32,8 @@ def lint(policy: Policy) -> list[Problem]:
         adds = any(rule.on_mail[d].request is Request.ADD for d in rule.directions)
         if rule.then.notify is not None and not adds:
             found.append((rule.then.places["notify"], "notify has no effect where no request is added"))
+        if rule.then.confirm is not None and Kind.MAIL not in rule.kinds:
+            found.append((rule.then.places["confirm"], "confirm belongs to the rule for the mail that is answered"))
     return list(in_order(Problem(policy.file, *place, message, None, "warning") for place, message in found))
 
 
@@ -187,6 +189,8 @@ def _pointless(then: Then) -> Iterator[Finding]:
     """Keys that have no effect beside the others of the same ``then``."""
     if then.retain is not None and then.record is Record.NONE:
         yield then.places["retain"], "retain has no effect with record: none"
+    if then.confirm is not None and then.record is Record.NONE:
+        yield then.places["confirm"], "confirm has no effect with record: none, where nothing is confirmed"
     if then.request is Request.ADD and then.record is Record.NONE:
         yield then.places["record"], "without a record nobody knows that the policy asked, so the receipt is delivered"
     if then.suppress in (Suppress.READ, Suppress.BOTH) and then.request is Request.ADD:

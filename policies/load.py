@@ -19,7 +19,7 @@ from typing import Any, Final
 from kaifu.policies.addresses import AddressError, Addresses, mailbox, union
 from kaifu.policies.conditions import address, conditions
 from kaifu.policies.context import Context, SourceTest, header_name, items_of, text_of
-from kaifu.policies.decision import DeliveryReport, Receipt, Record, Request, Suppress
+from kaifu.policies.decision import Confirm, DeliveryReport, Receipt, Record, Request, Suppress
 from kaifu.policies.document import (
     MAX_OCTETS,
     Checker,
@@ -253,7 +253,8 @@ class _Reader:
         try:
             return Notify(mailbox(text))
         except AddressError as error:
-            self.checker.error(node, f"notify must be sender or an address: {error}", error.hint)
+            hint = error.hint or self.checker.nearest(text, ("sender",))
+            self.checker.error(node, f"notify must be sender or an address: {error}", hint)
             return None
 
     # --- rules -------------------------------------------------------------------------------------------------
@@ -298,5 +299,6 @@ _CHOICES: Final[Mapping[str, type[StrEnum]]] = {
     "delivery_report": DeliveryReport,
     "receipt": Receipt,
     "record": Record,
+    "confirm": Confirm,
     "suppress": Suppress,
 }

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from kaifu.policies.decision import Decision, DeliveryReport, Rail, Receipt, Record, Request, Source, Suppress
+from kaifu.policies.decision import Confirm, Decision, DeliveryReport, Rail, Receipt, Record, Request, Source, Suppress
 from kaifu.policies.facts import Facts, Kind
 
 # What each value does, after "it …"; and what was wanted, after "it would …".
@@ -33,6 +33,10 @@ _DOES: Final[dict[str, dict[str, str]]] = {
         Record.FULL: "keeps a full record",
         Record.NO_SUBJECT: "keeps a record without the subject",
         Record.NONE: "keeps no record",
+    },
+    "confirm": {
+        Confirm.CLAIMED: "takes answers as they claim to be",
+        Confirm.AUTHENTICATED: "takes only authenticated answers for confirmations",
     },
     "suppress": {
         Suppress.READ: "forbids automatic read receipts",
@@ -89,7 +93,7 @@ def _clause(who: str, decision: Decision, facts: Facts, keys: Iterable[str]) -> 
     return f"{clause}{', but' if clause else who} would {would}" if would else clause
 
 
-_ORDER: Final = ("request", "delivery_report", "receipt", "suppress", "record", "retain", "basis")
+_ORDER: Final = ("request", "delivery_report", "receipt", "suppress", "record", "confirm", "retain", "basis")
 
 
 def _does(key: str, decision: Decision, facts: Facts, report: str) -> str:

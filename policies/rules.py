@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from kaifu.policies.addresses import AddressList
-from kaifu.policies.decision import Decision, DeliveryReport, Receipt, Record, Request, Source, Suppress
+from kaifu.policies.decision import Confirm, Decision, DeliveryReport, Receipt, Record, Request, Source, Suppress
 from kaifu.policies.facts import Direction, Facts, Kind, Mailbox
 from kaifu.policies.vocabulary import THEN, Mode
 
@@ -54,6 +54,7 @@ class Then:
     delivery_report: DeliveryReport | None = None
     receipt: Receipt | None = None
     record: Record | None = None
+    confirm: Confirm | None = None
     retain: int | None = None
     basis: str | None = None
     suppress: Suppress | None = None
@@ -159,15 +160,22 @@ Decisions: TypeAlias = dict[Direction, Decision]
 
 
 def decisions(then: Then, defaults: Mapping[Direction, Then], named: Decision) -> tuple[Decisions, Decisions]:
-    """What a rule decides for mail and for reports, by direction: its keys, else the defaults', else built in."""
+    """What a rule decides for mail and for reports, by direction: its keys, else the defaults', else built in.
+
+    ``receipt`` is about reports, ``confirm`` about the mail that they answer.
+    """
     mail: Decisions = {}
     report: Decisions = {}
     for direction in Direction:
         default = defaults.get(direction, Then())
-        report[direction] = decision = _merged(then, default, named)
-        sources = tuple(s for s in decision.sources if s[0] != "receipt")
-        mail[direction] = replace(decision, receipt=Receipt.DELIVER, sources=sources)
+        decision = _merged(then, default, named)
+        mail[direction] = replace(decision, receipt=Receipt.DELIVER, sources=_without("receipt", decision))
+        report[direction] = replace(decision, confirm=Confirm.CLAIMED, sources=_without("confirm", decision))
     return mail, report
+
+
+def _without(key: str, decision: Decision) -> tuple[tuple[str, Source], ...]:
+    return tuple(source for source in decision.sources if source[0] != key)
 
 
 def _merged(then: Then, default: Then, named: Decision) -> Decision:

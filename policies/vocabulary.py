@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-from kaifu.policies.decision import DeliveryReport, Receipt, Record, Request, Suppress
+from kaifu.policies.decision import Confirm, DeliveryReport, Receipt, Record, Request, Suppress
 from kaifu.policies.facts import AskedBy, Consent, Direction, Kind
 
 VERSION: Final = 1
@@ -119,6 +119,9 @@ THEN: Final[Mapping[str, Key]] = {
     "delivery_report": Key("what happens to the request for a delivery report", words(DeliveryReport)),
     "receipt": Key("what happens to a receipt or delivery report on its way", words(Receipt)),
     "record": Key("how much the ledger keeps", words(Record)),
+    "confirm": Key(
+        "which answers confirm: all that claim to be the recipient's, or only authenticated ones", words(Confirm)
+    ),
     "retain": Key("how long the ledger keeps it: 90d, 2w, 6m, 7y", {"type": "string", "pattern": RETAIN_FORM}),
     "basis": Key("the written basis for asking somebody who has refused; recorded", SCALAR),
     "suppress": Key("which automatic receipts X-Auto-Response-Suppress forbids", words(Suppress)),

@@ -181,7 +181,7 @@ def differences(decision: Decision) -> dict[str, str]:
     """What a decision says beyond "nothing happens", in the words of a case."""
     found = {
         key: str(value)
-        for key in ("request", "notify", "delivery_report", "receipt", "record", "retain_days", "suppress")
+        for key in ("request", "notify", "delivery_report", "receipt", "record", "confirm", "retain_days", "suppress")
         if (value := getattr(decision, key)) != getattr(Decision(), key)
     }
     if decision.basis is not None:

@@ -11,7 +11,7 @@ import pytest
 
 from kaifu.policies.addresses import AddressList
 from kaifu.policies.decide import decide, strictest
-from kaifu.policies.decision import Decision, DeliveryReport, Rail, Receipt, Record, Request, Source, Suppress
+from kaifu.policies.decision import Confirm, Decision, DeliveryReport, Rail, Receipt, Record, Request, Source, Suppress
 from kaifu.policies.facts import AskedBy, Direction, Facts, Kind, Mailbox, MessageFacts, ReportFacts
 from kaifu.policies.load import lint, load
 from kaifu.policies.reasons import sentence
@@ -162,6 +162,7 @@ EVERY_ACTION = [
     *(("receipt", Decision(receipt=value)) for value in Receipt),
     *(("record", Decision(record=value)) for value in Record),
     *(("suppress", Decision(suppress=value)) for value in Suppress),
+    *(("confirm", Decision(confirm=value)) for value in Confirm),
 ]
 
 
