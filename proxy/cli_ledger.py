@@ -14,11 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from .display import json_line, visible
-from .ledger_cli import chosen, failing, ledger_options, opened
-from .ledger_figures import entries
-from .ledger_figures import figures as figures_of
-from .ledger_file import Database, prepare
-from .ledger_rebuild import rebuild
+from .ledger_cli import at_desk, chosen, ledger_options
+from .ledger_desk import Desk
 
 
 @click.group()
@@ -32,8 +29,8 @@ def ledger() -> None:
 def stats(as_json: bool, config: str | None, ledger_url: str | None) -> None:
     """How much is in it, and in which states."""
     where = chosen(config, ledger_url)
-    with opened(where.path) as db:
-        figures: dict[str, Any] = {"ledger": str(where.path), **figures_of(db)}
+    with at_desk(where) as desk:
+        figures: dict[str, Any] = {"ledger": str(where.path), **desk.figures()}
     if as_json:
         click.echo(json_line(figures))
         return
@@ -56,18 +53,18 @@ def rebuild_command(config: str | None, ledger_url: str | None) -> None:
     long, so clients keep it and try again.
     """
     where = chosen(config, ledger_url)
-    with opened(where.path, write=True) as db:
-        done = _with_progress(db)
+    with at_desk(where) as desk:
+        done = _with_progress(desk)
     click.echo(f"Rebuilt from {done} entries.")
 
 
-def _with_progress(db: Database) -> int:
+def _with_progress(desk: Desk) -> int:
     if not sys.stderr.isatty():
-        return rebuild(db)
+        return desk.rebuild()
     columns = (TextColumn("entries"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("", total=entries(db))
-        return rebuild(db, lambda done: progress.update(task, completed=done))
+        task = progress.add_task("", total=desk.entries())
+        return desk.rebuild(lambda done: progress.update(task, completed=done))
 
 
 @ledger.command()
@@ -75,6 +72,6 @@ def _with_progress(db: Database) -> int:
 def migrate(config: str | None, ledger_url: str | None) -> None:
     """Bring the schema up to date. The relay does it by itself when it starts."""
     where = chosen(config, ledger_url)
-    with failing(where.path):
-        done = prepare(where.path, create=False)
+    with at_desk(where) as desk:
+        done = desk.migrate()
     click.echo(f"Done: {', '.join(done)}." if done else "Nothing to do: the schema is up to date.")

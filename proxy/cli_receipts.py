@@ -1,7 +1,7 @@
 """``kaifu receipts``: who was asked, what came back, and what people noted.
 
-``list``, ``show`` and ``export`` only read: they open the ledger read-only, page by page, and never hold the relay up.
-``note`` writes one entry. Exit status 0; ``show`` of a message that the ledger does not have 1; bad usage or a ledger that
+``list``, ``show`` and ``export`` read page by page and never hold the relay up; that somebody looked is an entry. ``note`` writes one
+entry. Exit status 0; ``show`` of a message that the ledger does not have 1; bad usage or a ledger that
 cannot be used 2.
 """
 
@@ -32,19 +32,15 @@ from .ledger_cli import (
     Failure,
     a_moment,
     any_of,
+    at_desk,
     can_show,
     chosen,
-    failing,
     ledger_options,
     moment,
-    opened,
+    right_now,
     standard_output,
 )
-from .ledger_file import Database
-from .ledger_journal import now
-from .ledger_keys import search_key
-from .ledger_people import CONFIRMED_BY, attest, caller, revoke
-from .ledger_read import Detail, Filter, Row, count, detail, messages_called, rows
+from .ledger_desk import CONFIRMED_BY, Desk, Detail, Filter, Row
 from .ledger_shown import table, write_csv, write_json
 from .ledger_states import MARKS, State
 
@@ -138,8 +134,8 @@ def list_command(
         raise click.UsageError("give --json or --csv, not both")
     if limit is None and not (as_json or as_csv) and sys.stdout.isatty():
         limit = ON_A_SCREEN
-    with opened(where.path) as db:
-        found = rows(db, wanted, newest_first=not oldest_first, at_once=min(limit or 500, 500))
+    with at_desk(where) as desk:
+        found = desk.rows(wanted, newest_first=not oldest_first, at_once=min(limit or 500, 500))
         if as_json or as_csv:
             _write(write_json if as_json else write_csv, islice(found, limit or None), sys.stdout)
             return
@@ -173,8 +169,8 @@ def show(name: str, as_json: bool, config: str | None, ledger_url: str | None) -
     ID is the number that the list shows, or a Message-ID.
     """
     where = chosen(config, ledger_url)
-    with opened(where.path) as db:
-        details = [one for number in messages_called(db, name) if (one := detail(db, number)) is not None]
+    with at_desk(where) as desk:
+        details = desk.details(name)
     if not details:
         click.echo(visible(f"The ledger has no message {name}."), err=True)
         sys.exit(1)
@@ -204,19 +200,22 @@ def export(
 ) -> None:
     """Everything that fits, oldest first, as CSV or JSON.
 
-    FILE is readable by you alone (mode 0600) and there only when it is complete.
+    FILE is readable by you alone (mode 0600) and there only when it is complete. Through sudo write > FILE instead, so that it is
+    yours.
     """
     if as_json and as_csv:
         raise click.UsageError("give --json or --csv, not both")
     where = chosen(config, ledger_url)
     wanted = _filter(where, options)
     write = write_json if as_json else write_csv
-    with opened(where.path) as db:
+    with at_desk(where) as desk:
         if output is None:
-            _write(write, rows(db, wanted, newest_first=False), sys.stdout)
+            _write(write, desk.rows(wanted, what="export", newest_first=False), sys.stdout)
             return
-        with _progress(db, wanted) as counted:
-            number = _export(lambda stream: write(counted(rows(db, wanted, newest_first=False)), stream), output)
+        desk.own_files("--output", "leave it out and write > FILE")
+        found = desk.rows(wanted, what="export", newest_first=False)
+        with _progress(desk, wanted) as counted:
+            number = _export(lambda stream: write(counted(found), stream), output)
     click.echo(f"{number} rows written to {output}.", err=True)
 
 
@@ -235,12 +234,12 @@ def _export(write: Callable[[TextIO], int], output: Path) -> int:
 
 
 @contextmanager
-def _progress(db: Database, wanted: Filter) -> Iterator[Callable[[Iterable[Row]], Iterator[Row]]]:
+def _progress(desk: Desk, wanted: Filter) -> Iterator[Callable[[Iterable[Row]], Iterator[Row]]]:
     """Counts rows through a bar on standard error, when that is a terminal."""
     if not sys.stderr.isatty():
         yield iter
         return
-    total = count(db, wanted, most=_COUNTED)
+    total = desk.count(wanted, most=_COUNTED, what="export")
     columns = (TextColumn("rows"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("", total=total if total < _COUNTED else None)
@@ -278,17 +277,16 @@ def note(
     where = chosen(config, ledger_url)
     if (confirmed_by is None) == (revoked is None):
         raise click.UsageError("give --confirmed-by, or --revoke ENTRY")
-    seen_at = now() if at is None else moment(at, where.zone)
-    if seen_at > now():
+    seen_at = right_now() if at is None else moment(at, where.zone)
+    if seen_at > right_now():
         raise click.UsageError("--at lies in the future")
-    with opened(where.path) as db:
-        recipients = _recipients(db, name, to)
-    with failing(where.path):
+    with at_desk(where) as desk:
+        recipients = desk.recipients_called(name, to, "note")
         if revoked is not None:
-            number = revoke(where.path, revoked, recipients, caller())
+            number = desk.revoke(revoked, recipients)
             click.echo(f"Entry {number}: note {revoked} is revoked.")
         elif confirmed_by is not None:
-            number = attest(where.path, recipients[0], confirmed_by, seen_at, caller(), text)
+            number = desk.attest(recipients[0], confirmed_by, seen_at, text)
             again = shlex.join(_words(name, to, config, number))
             click.echo(f"Entry {number}: noted. To take it back: {visible(again)}")
 
@@ -298,21 +296,3 @@ def _words(name: str, to: str | None, config: str | None, entry: int) -> list[st
     words = ["kaifu", "receipts", "note", name, "--revoke", str(entry)]
     words += ["--to", to] if to is not None else []
     return words + (["--config", config] if config is not None else [])
-
-
-def _recipients(db: Database, name: str, to: str | None) -> tuple[int, ...]:
-    """The recipient that a note is about (all rows with that address)."""
-    messages = messages_called(db, name)
-    if not messages:
-        raise Failure(visible(f"The ledger has no message {name}."))
-    if len(messages) > 1:
-        numbers = ", ".join(map(str, messages))
-        raise Failure(visible(f"Several messages are called {name}; say which by its number: {numbers}."))
-    everyone = list(rows(db, Filter(message=messages[0])))
-    if to is None and len({row.address for row in everyone}) == 1:
-        return tuple(row.recipient for row in everyone)
-    found = tuple(row.recipient for row in everyone if to and row.address and search_key(row.address) == search_key(to))
-    if not found:
-        names = ", ".join(sorted(row.address or "(erased)" for row in everyone))
-        raise Failure(visible(f"Message {messages[0]} went to {names}; say which with --to."))
-    return found

@@ -1,13 +1,12 @@
-"""What the commands over the ledger share: which ledger, times as people write them, errors in one sentence.
+"""What the commands over the ledger share: which ledger, who asks, times as people write them, errors in one sentence.
 
-Used by ``kaifu receipts`` and ``kaifu ledger``. A command that cannot do its work ends with exit status 2 and one sentence on
+Used by ``kaifu receipts``, ``kaifu audit`` and ``kaifu ledger``. A command that cannot do its work ends with exit status 2 and one sentence on
 standard error; :class:`Failure` is that.
 """
 
 from __future__ import annotations
 
 import io
-import os
 import re
 import sqlite3
 import sys
@@ -22,12 +21,14 @@ import click
 
 from kaifu.policies.document import ProblemsError
 
+from .access import Access, AccessError, Caller, access, caller, check_settings
 from .display import visible
 from .ledger import LedgerError
+from .ledger_desk import Desk
 from .ledger_entries import microseconds
-from .ledger_file import Store, explain
+from .ledger_file import explain
 from .ledger_open import ledger_path
-from .settings import config_path, load_settings
+from .settings import Roles, Settings, config_path, load_settings
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -44,10 +45,11 @@ class Failure(click.ClickException):
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """Which ledger a command is about, and the zone in which it reads and shows times."""
+    """Which ledger a command is about, who asks, and the zone in which times are read and shown."""
 
     path: Path
     zone: tzinfo
+    who: Access
 
 
 def ledger_options(command: Command) -> Command:
@@ -68,16 +70,38 @@ def ledger_options(command: Command) -> Command:
 
 
 def chosen(config: str | None, ledger_url: str | None) -> Chosen:
-    """The ledger of the options. Raises :class:`Failure`."""
+    """The ledger of the options, and who asks. Raises :class:`Failure`."""
     try:
-        if ledger_url is not None and config is None:
-            return Chosen(ledger_path(ledger_url), UTC)
-        settings = load_settings(config_path(config))
-        return Chosen(ledger_path(ledger_url or settings.ledger), settings.zone)
+        person = caller()
+        if ledger_url is not None and config is None and person.unbound:
+            return Chosen(ledger_path(ledger_url), UTC, access(person, Roles()))
+        settings = trusted_settings(config, person)
+        who = access(person, settings.roles)
+        found = Chosen(ledger_path(settings.ledger), settings.zone, who)
+        if ledger_url is None:
+            return found
+        with Desk(found.path, who) as desk:
+            desk.own_files("--ledger", "leave it out")
+        return Chosen(ledger_path(ledger_url), settings.zone, who)
     except ProblemsError as error:
         raise Failure("\n".join(map(str, error.problems))) from None
     except LedgerError as error:
-        raise Failure(str(error)) from None
+        raise Failure(visible(str(error))) from None
+
+
+def trusted_settings(config: str | None, person: Caller) -> Settings:
+    """The settings, if they may say what this person may do. Raises AccessError or ProblemsError.
+
+    What is wrong with a file is not told to who could not read it himself: the reasons quote it.
+    """
+    path = config_path(config)
+    check_settings(path, person)
+    try:
+        return load_settings(path)
+    except ProblemsError:
+        if person.unbound:
+            raise
+        raise AccessError(f"the settings {path} are not valid; kaifu config check tells root why") from None
 
 
 @contextmanager
@@ -86,24 +110,19 @@ def failing(path: Path) -> Iterator[None]:
     try:
         yield
     except (LedgerError, sqlite3.Error) as error:
-        raise Failure(str(explain(error, path))) from None
+        raise Failure(visible(str(explain(error, path)))) from None
 
 
 @contextmanager
-def opened(path: Path, *, write: bool = False) -> Iterator[sqlite3.Connection]:
-    """A connection to a ledger that is there, read-only unless told otherwise."""
-    try:
-        os.stat(path)
-        store = Store(path, write=write)
-    except FileNotFoundError:
-        raise Failure(f"there is no ledger at {path}; kaifu relay makes one when it starts") from None
-    except (OSError, LedgerError, sqlite3.Error) as error:
-        raise Failure(str(explain(error, path))) from None
-    try:
-        with failing(path):
-            yield store.db
-    finally:
-        store.close()
+def at_desk(where: Chosen) -> Iterator[Desk]:
+    """The desk of a ledger. What goes wrong at it becomes a :class:`Failure`."""
+    with failing(where.path), Desk(where.path, where.who) as desk:
+        yield desk
+
+
+def right_now() -> int:
+    """UTC microseconds since 1970."""
+    return microseconds(datetime.now(UTC))
 
 
 _AGO = re.compile(r"(\d{1,6})([mhdw])", re.ASCII)

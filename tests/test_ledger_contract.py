@@ -19,7 +19,7 @@ from kaifu.proxy.ledger import Begun, EvidenceKind, Ledger, LedgerError, Outcome
 from kaifu.proxy.ledger_file import Store
 from kaifu.proxy.ledger_journal import SERVED_SECONDS, Journal
 from kaifu.proxy.ledger_open import open_ledger
-from kaifu.proxy.ledger_people import set_consent
+from kaifu.proxy.ledger_people import writing
 from kaifu.proxy.ledger_read import Filter, Row, rows
 from kaifu.proxy.ledger_rebuild import rebuild
 
@@ -365,8 +365,9 @@ def test_every_kind_of_evidence_finds_its_column(kept: Kept) -> None:
 
 def test_consent_is_what_was_said_last_and_unsaid_is_not_there(kept: Kept) -> None:
     kept.use(lambda ledger: ledger.check())
-    set_consent(kept.path, YAMADA, Consent.GRANTED, "root", "by phone")
-    set_consent(kept.path, YAMADA, Consent.DENIED, "root")
+    for said, note in ((Consent.GRANTED, "by phone"), (Consent.DENIED, "")):
+        with writing(kept.path) as journal:
+            journal.consent(YAMADA, said, "root", note)
     known = kept.use(lambda ledger: ledger.look(Query(consent_of=(YAMADA, SUZUKI))))
     assert known.consent == {YAMADA: Consent.DENIED}
 
