@@ -41,14 +41,16 @@ class Authentication:
             raise ReplyError(replies.SYNTAX.saying("Syntax: AUTH mechanism"))
         connection = await self._connection()
         if mechanism not in offered_mechanisms(connection.capabilities):
-            raise ReplyError(replies.Reply(504, "5.5.4", "Unrecognized authentication type"))
+            raise ReplyError(replies.UNKNOWN_MECHANISM)
         answer = await self._exchange(connection, line)
-        session.wire.write(answer.octets)
-        if answer.code == 235:
-            session.authenticated = True
-            session.relay.log("authenticated", client=session.address, mechanism=mechanism)
-        elif answer.code == 421:
+        if answer.code == 421:
             raise ReplyError(replies.NO_NEXT_HOP, "the next hop ended the session during AUTH", close=True)
+        session.wire.write(answer.octets)
+        session.authenticated = answer.code == 235
+        # The next hop sees our address; who guesses passwords can be told from this line alone.
+        event = "authenticated" if session.authenticated else "authentication-failed"
+        reply = None if session.authenticated else answer.code
+        session.relay.log(event, client=session.address, mechanism=mechanism, reply=reply)
 
     async def _connection(self) -> NextHop:
         """A connection of this session's own; the pool offers AUTH only where the octets are protected."""

@@ -7,8 +7,6 @@ FILE:LINE:COLUMN, with exit status 2; what will be used goes to stdout, in words
 
 from __future__ import annotations
 
-import os
-import ssl
 import sys
 from collections.abc import Iterator
 from dataclasses import fields
@@ -22,8 +20,9 @@ from kaifu.policies.rules import Policy
 
 from .access import unknown
 from .display import visible
+from .incoming import directory_problem
 from .ledger_open import ledger_path
-from .nexthop import Contexts
+from .nexthop import tls_problems
 from .settings import Listener, MilterSettings, RelaySettings, Roles, Settings, config_path, read_settings
 
 
@@ -79,39 +78,22 @@ def _policy(path: Path) -> Policy | None:
 def _surroundings(settings: Settings) -> Iterator[str]:
     """What is missing around a settings file that is right in itself."""
     ledger = ledger_path(settings.ledger)
-    if not ledger.parent.is_dir():
-        yield f"ledger: there is no directory {ledger.parent}"
-    elif ledger.exists() and ledger.stat().st_uid != ledger.parent.stat().st_uid:
-        yield f"ledger: {ledger} has another owner than its directory, so the service could not write it"
+    try:
+        if not ledger.parent.is_dir():
+            yield f"ledger: there is no directory {ledger.parent}"
+        elif ledger.exists() and ledger.stat().st_uid != ledger.parent.stat().st_uid:
+            yield f"ledger: {ledger} has another owner than its directory, so the service could not write it"
+    except PermissionError:
+        yield f"ledger: this user may not look at {ledger}; act as the service user or as root"
     if settings.milter is not None and settings.milter.listen.startswith("unix:"):
         directory = Path(settings.milter.listen.removeprefix("unix:")).parent
         if not directory.is_dir():
             yield f"milter.listen: there is no directory {directory}"
     if settings.relay is None:
         return
-    temporary = settings.relay.temporary_directory
-    if temporary is not None and not os.access(temporary, os.W_OK | os.X_OK):
-        yield f"relay.temporary_directory: {temporary} is no directory that can be written"
-    tls = settings.relay.tls
-    unreadable = [
-        f"relay.tls.{name}: {path}: {reason}"
-        for name, path in (("certificate", tls.certificate), ("key", tls.key), ("ca", tls.ca))
-        if path is not None and (reason := _unreadable(path))
-    ]
-    yield from unreadable
-    if not unreadable:
-        try:
-            Contexts(settings.relay)
-        except (OSError, ssl.SSLError) as error:
-            yield f"relay.tls: certificate, key or ca cannot be used: {error}"
-
-
-def _unreadable(path: Path) -> str | None:
-    try:
-        path.open("rb").close()
-    except OSError as error:
-        return error.strerror or str(error)
-    return None
+    if problem := directory_problem(settings.relay.temporary_directory):
+        yield f"relay.temporary_directory: {problem}"
+    yield from tls_problems(settings.relay)
 
 
 def _in_words(settings: Settings, policy: Policy) -> Iterator[str]:

@@ -111,7 +111,10 @@ def _moment(at: str | None, settings: Settings | None) -> datetime:
         raise ValueError(f"--at {at}: no time; write it as 2026-11-21T09:30 or 2026-11-21T09:30+09:00") from None
     if moment.tzinfo is None and zone is not None:
         return moment.replace(tzinfo=zone)
-    return moment.astimezone(zone)
+    try:
+        return moment.astimezone(zone)
+    except OverflowError:
+        raise ValueError(f"--at {at}: that time is out of reach") from None
 
 
 def _read(file: str) -> bytes:

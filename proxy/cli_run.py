@@ -11,7 +11,6 @@ import asyncio
 import os
 import signal
 import socket
-import ssl
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,10 +21,11 @@ import click
 
 from kaifu.policies.document import ProblemsError
 
+from .incoming import directory_problem
 from .journal import Journal
 from .ledger import LedgerError
 from .ledger_open import open_ledger
-from .nexthop import Contexts
+from .nexthop import Contexts, host_and_port, tls_problems
 from .policyfile import PolicyFile
 from .relay import Relay
 from .servicemanager import notify, watchdog_seconds
@@ -68,13 +68,15 @@ def run(settings: Settings, relay_settings: RelaySettings) -> None:
     log = Journal()
     parts = _Parts(settings, relay_settings, PolicyFile(settings.policy, log), _contexts(relay_settings))
     asyncio.run(check_ledger(settings))
-    sockets = [_bind(listener.host, listener.port) for listener in relay_settings.listen]
+    if problem := directory_problem(relay_settings.temporary_directory):
+        raise CannotStart(f"relay.temporary_directory: {problem}")
+    four = {listener.port for listener in relay_settings.listen if ":" not in listener.host}
+    sockets = [_bind(one.host, one.port, only_six=one.port in four) for one in relay_settings.listen]
 
     def ready() -> None:
-        host, port = relay_settings.next_hop
         log(
-            "ready " + " ".join(f"listen={_name(bound)}" for bound in sockets),
-            next_hop=f"{host}:{port}",
+            "ready " + " ".join(f"listen={host_and_port(*bound.getsockname()[:2])}" for bound in sockets),
+            next_hop=host_and_port(*relay_settings.next_hop),
             policy=settings.policy,
             ledger=settings.ledger,
             workers=relay_settings.workers,
@@ -98,16 +100,10 @@ class _Parts:
     contexts: Contexts
 
 
-def _name(bound: socket.socket) -> str:
-    host, port = bound.getsockname()[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
 def _contexts(relay_settings: RelaySettings) -> Contexts:
-    try:
-        return Contexts(relay_settings)
-    except (OSError, ssl.SSLError) as error:
-        raise CannotStart(f"TLS: the certificate, key or ca file does not load: {error}") from None
+    if problems := tls_problems(relay_settings):
+        raise CannotStart("\n".join(problems))
+    return Contexts(relay_settings)
 
 
 async def check_ledger(settings: Settings) -> None:
@@ -119,16 +115,19 @@ async def check_ledger(settings: Settings) -> None:
         await ledger.close()
 
 
-def _bind(host: str, port: int) -> socket.socket:
+def _bind(host: str, port: int, *, only_six: bool) -> socket.socket:
+    """A listening socket. ``only_six``: IPv4 on that port is somebody else's, also for the address ``::``."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         info = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         bound = socket.socket(info[0], info[1])
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only_six)
         bound.bind(info[4])
         bound.listen(1024)
     except OSError as error:
-        raise CannotStart(f"relay.listen {host}:{port}: {error.strerror or error}") from None
+        raise CannotStart(f"relay.listen {host_and_port(host, port)}: {error.strerror or error}") from None
     bound.setblocking(False)
     return bound
 
@@ -235,6 +234,8 @@ class _Supervisor:
             number = signal.SIGTERM
             self._stopping = True
             self._missing = 0
+            for bound in self._sockets:  # who still comes is refused at once instead of waiting for a greeting
+                bound.close()
             notify("STOPPING=1")
         for pid in self._workers:
             os.kill(pid, number)

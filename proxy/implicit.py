@@ -13,6 +13,7 @@ from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING
 
+from .nexthop import plain_address
 from .session import ClientWire
 from .settings import Listener
 
@@ -38,6 +39,12 @@ class ImplicitTls:
             task.cancel()
 
     async def _accept(self) -> None:
+        try:
+            await self._accept_all()
+        finally:
+            self._bound.close()  # who still comes is refused at once instead of waiting for a greeting
+
+    async def _accept_all(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
             try:
@@ -48,12 +55,13 @@ class ImplicitTls:
                 self._relay.log("accept-failed", cause=error.strerror)
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
-            self._waiting[peer[0]] += 1
-            if not self._relay.has_room(peer[0], self._waiting):
-                self._leave(peer[0])
+            address = plain_address(peer[0])
+            self._waiting[address] += 1
+            if not self._relay.has_room(address, self._waiting):
+                self._leave(address)
                 connection.close()
                 continue
-            task = loop.create_task(self._encrypt(connection, peer[0]))
+            task = loop.create_task(self._encrypt(connection, address))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 

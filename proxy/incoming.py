@@ -8,6 +8,7 @@ unlinked temporary file, within the disk that the relay may use; nothing of it o
 from __future__ import annotations
 
 import hashlib
+import os
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
@@ -38,7 +39,7 @@ class Source(Protocol):
 
 
 class Incoming:
-    """One message as the client sends it. ``done``: the final dot has arrived and everything has been handed out."""
+    """One message as the client sends it, up to its final dot."""
 
     def __init__(self, wire: Wire, start_seconds: float, block_seconds: float) -> None:
         self._wire = wire
@@ -46,23 +47,31 @@ class Incoming:
         self._block_seconds = block_seconds
         self._stream = DataStream()
         self._pending = b""
+        self._given_up = False
 
-    @property
-    def arrived(self) -> bool:
-        """The final dot has been seen, whatever has been handed out."""
-        return self._stream.done
+    def give_up(self) -> None:
+        """Wait no longer for the rest of the message, if it has not arrived."""
+        self._given_up = True
+        self._wire.wake(Woken())
 
     async def next(self) -> bytes | None:
         """The next octets of the message, None at its end.
 
-        Raises :class:`ClientGone`, and a closing :class:`ReplyError`: 421 for a silent client, 521 for a bare CR or LF.
+        Raises :class:`ClientGone`, and a closing :class:`ReplyError`: 421 for a client that is silent or given up, 521 for a
+        bare CR or LF.
         """
         if self._pending:
             piece, self._pending = self._pending, b""
             return piece
         while not self._stream.done:
             try:
+                if self._given_up:
+                    raise Woken
                 chunk = await self._wire.some(self._seconds)
+            except Woken:
+                raise ReplyError(
+                    replies.STOPPING, "the client was still sending when the relay stopped", close=True
+                ) from None
             except PeerGone:
                 raise ClientGone from None
             except PeerSilent:
@@ -88,19 +97,23 @@ class Incoming:
 
         Raises :class:`ReplyError` 552 past 1 MiB (the rest of the message has then been read).
         """
-        taken = b""
+        taken: bytes | bytearray = b""
         while True:
             piece = await self.next()
             if piece is None:
                 if len(taken) > MAX_HEADER:
                     raise ReplyError(replies.HEADER_TOO_LARGE)
-                return taken
+                return bytes(taken)
             searched = len(taken)
-            taken = taken + piece if taken else piece
+            if not searched:
+                taken = piece  # nearly always the whole block: no copy
+            else:
+                taken = bytearray(taken) if isinstance(taken, bytes) else taken
+                taken += piece
             end = find_header_end(taken, searched)
             if 0 <= end <= MAX_HEADER:
-                self._pending = taken[end:]
-                return taken[:end]
+                self._pending = bytes(taken[end:])
+                return bytes(taken[:end])
             if len(taken) > MAX_HEADER:
                 await self.drain()
                 raise ReplyError(replies.HEADER_TOO_LARGE)
@@ -136,6 +149,13 @@ async def drain_briefly(wire: Wire, seconds: float) -> None:
             await wire.some(left)
     except (PeerGone, PeerSilent, Woken):
         pass
+
+
+def directory_problem(directory: Path | None) -> str | None:
+    """Why temporary files cannot lie in a directory, in words; None (which is also the system's own directory): they can."""
+    if directory is None or (os.path.isdir(directory) and os.access(directory, os.W_OK | os.X_OK)):
+        return None
+    return f"{directory} is no directory that can be written"
 
 
 class Disk:

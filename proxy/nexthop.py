@@ -97,7 +97,7 @@ class NextHop(Wire):
         self.private = False
         self.fresh = True
         self.clean = True
-        self.idle_since = 0.0
+        self.idle = False
         self._timeouts = settings.timeouts
         self._on_lost = on_lost
 
@@ -105,6 +105,13 @@ class NextHop(Wire):
         super().eof_received()
         self._on_lost(self)
         return False
+
+    def expire(self) -> None:
+        """A connection that has been idle for too long is closed: the next hop has a process waiting at its other end."""
+        if self.idle:
+            self._on_lost(self)
+        else:
+            super().expire()
 
     def connection_lost(self, error: Exception | None) -> None:
         super().connection_lost(error)
@@ -185,7 +192,7 @@ class Pool:
 
     @property
     def name(self) -> str:
-        return f"[{self._host}]:{self._port}" if ":" in self._host else f"{self._host}:{self._port}"
+        return host_and_port(self._host, self._port)
 
     async def capabilities(self) -> Capabilities:
         """What the next hop offers, from a live connection. Raises :class:`NextHopError`."""
@@ -195,13 +202,12 @@ class Pool:
 
     async def acquire(self, *, fresh: bool = False) -> NextHop:
         """An idle connection, or a new one (always when ``fresh``)."""
-        now = self._sweeper.now()
         while self._idle and not fresh:
             connection = self._idle.pop()
-            if connection.eof or connection.gone or connection.buffered or now - connection.idle_since > IDLE_SECONDS:
-                self.quit(connection)
-                continue
-            return connection
+            connection.idle = False
+            if connection.usable and not connection.buffered:
+                return connection
+            self.quit(connection)
         return await self._connect()
 
     def release(self, connection: NextHop) -> None:
@@ -215,12 +221,13 @@ class Pool:
         if not connection.usable or connection.buffered or len(self._idle) >= MAX_IDLE:
             self.quit(connection)
             return
-        connection.idle_since = self._sweeper.now()
-        connection.deadline = float("inf")
+        connection.idle = True
+        connection.deadline = self._sweeper.now() + IDLE_SECONDS
         self._idle.append(connection)
 
     def quit(self, connection: NextHop) -> None:
         """Say goodbye without waiting for the answer."""
+        connection.idle = False
         if connection.clean and not connection.eof:
             connection.write(b"QUIT\r\n")
             connection.close()
@@ -235,7 +242,7 @@ class Pool:
     def _forget(self, connection: NextHop) -> None:
         with contextlib.suppress(ValueError):
             self._idle.remove(connection)
-            connection.abort()
+            self.quit(connection)
 
     async def _connect(self) -> NextHop:
         mode = self._settings.tls.next_hop
@@ -295,7 +302,7 @@ class Pool:
         except (OSError, ValueError) as error:
             raise NextHopError(replies.NO_NEXT_HOP, f"{self.name}: {error}") from None
         try:
-            greeting = await connection.answer(self._settings.timeouts.command)
+            greeting = await connection.answer(self._settings.timeouts.connect)
         except NextHopError as error:
             raise NextHopError(replies.NO_NEXT_HOP, f"{self.name}: {error.cause}") from None
         if not greeting.ok:
@@ -307,8 +314,29 @@ class _HandshakeError(Exception):
     """A TLS handshake with the next hop failed."""
 
 
+def tls_problems(settings: RelaySettings) -> list[str]:
+    """What keeps the TLS files from being used, with the key of the settings, the file and the reason."""
+    tls, found = settings.tls, []
+    for name, path in (("certificate", tls.certificate), ("key", tls.key), ("ca", tls.ca)):
+        try:
+            if path is not None:
+                path.open("rb").close()
+        except OSError as error:
+            found.append(f"relay.tls.{name}: {path}: {error.strerror}")
+    if not found:
+        try:
+            Contexts(settings)
+        except (OSError, ValueError) as error:
+            found.append(f"relay.tls: certificate, key or ca cannot be used: {error}")
+    return found
+
+
+def _no_passphrase() -> str:
+    raise ValueError("the key has a passphrase, and nobody is there to type it; kaifu needs it without one")
+
+
 class Contexts:
-    """TLS contexts of both legs, made once. Raises OSError or ssl.SSLError where files do not load."""
+    """TLS contexts of both legs, made once. Raises OSError or ValueError where files do not load."""
 
     def __init__(self, settings: RelaySettings) -> None:
         self._tls = settings.tls
@@ -316,7 +344,7 @@ class Contexts:
         self.server: ssl.SSLContext | None = None
         if settings.tls.certificate is not None:
             self.server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-            self.server.load_cert_chain(settings.tls.certificate, settings.tls.key)
+            self.server.load_cert_chain(settings.tls.certificate, settings.tls.key, _no_passphrase)
         if settings.tls.next_hop != "none":
             self._client = self._make_client()
 
@@ -340,3 +368,15 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return host.lower() == "localhost"
+
+
+def host_and_port(host: str, port: int) -> str:
+    """``HOST:PORT`` as settings write it, with an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def plain_address(host: str) -> str:
+    """A peer's address as people write it: IPv4 also on a socket of IPv6 (``::ffff:192.0.2.1``), and without its zone."""
+    bare = host.partition("%")[0]
+    mapped = ipaddress.IPv6Address(bare).ipv4_mapped if ":" in bare else None
+    return str(mapped) if mapped is not None else bare

@@ -13,7 +13,7 @@ from kaifu.policies.document import ProblemsError
 from kaifu.policies.load import load_file
 from kaifu.policies.rules import Policy
 
-_Stamp = tuple[int, int, int] | None
+_Stamp = tuple[int, int, int, int] | None
 
 
 class PolicyFile:
@@ -50,4 +50,5 @@ class PolicyFile:
             status = self._path.stat()
         except OSError:
             return None
-        return status.st_mtime_ns, status.st_size, status.st_ino
+        # The time of the last change of owner or mode too: a file that could not be read may be readable from then on.
+        return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino

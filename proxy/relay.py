@@ -58,11 +58,10 @@ class Relay:
     # what sessions ask for
 
     def trusts(self, address: str) -> bool:
-        """Is the client in ``clients``? IPv4 clients of an IPv6 socket count by their IPv4 address."""
+        """Is the client in ``clients``?"""
         known = self._trusts.get(address)
         if known is None:
-            ip = ip_address(address.partition("%")[0])
-            ip = getattr(ip, "ipv4_mapped", None) or ip
+            ip = ip_address(address)
             known = any(ip in network for network in self.relay_settings.clients if network.version == ip.version)
             if len(self._trusts) > 10_000:
                 self._trusts.clear()

@@ -42,8 +42,6 @@ class ReplyError(Exception):
 
 
 OK = Reply(250, "2.0.0", "Ok")
-SENDER_OK = Reply(250, "2.1.0", "Ok")
-RECIPIENT_OK = Reply(250, "2.1.5", "Ok")
 WITHHELD = Reply(250, "2.0.0", "Ok: recorded, and withheld by policy")
 ALREADY_TAKEN = Reply(250, "2.0.0", "Ok: every recipient has this message already")
 BYE = Reply(221, "2.0.0", "Bye")
@@ -57,7 +55,6 @@ STOPPING = Reply(421, "4.3.2", "Service is stopping; try again later")
 TOO_MANY_CONNECTIONS = Reply(421, "4.7.0", "Too many connections; try again later")
 TOO_MANY_ERRORS = Reply(421, "4.7.0", "Too many errors")
 IDLE = Reply(421, "4.4.2", "Timeout waiting for the client")
-TLS_FAILED = Reply(421, "4.7.0", "TLS handshake failed")
 
 NEXT_HOP_LOST = Reply(451, "4.4.2", "Lost the connection to the mail system behind this relay; try again later")
 NEXT_HOP_SILENT = Reply(451, "4.4.2", "The mail system behind this relay does not answer; try again later")
@@ -67,12 +64,12 @@ LEDGER_FAILED = Reply(451, "4.3.0", "The receipt ledger cannot be written now; t
 OURS_FAILED = Reply(451, "4.3.0", "Local error in processing; try again later")
 NO_SPACE = Reply(452, "4.3.1", "Insufficient temporary storage; try again later")
 TOO_MANY_RECIPIENTS = Reply(452, "4.5.3", "Too many recipients; send the rest in another transaction")
-TLS_UNAVAILABLE = Reply(454, "4.7.0", "TLS is not available")
 
 COMMAND_TOO_LONG = Reply(500, "5.5.2", "Line too long")
 UNKNOWN_COMMAND = Reply(500, "5.5.2", "Command not recognized")
 SYNTAX = Reply(501, "5.5.4", "Syntax error in parameters")
 NOT_HERE = Reply(502, "5.5.1", "Command not implemented")
+UNKNOWN_MECHANISM = Reply(504, "5.5.4", "Unrecognized authentication type")
 BAD_SEQUENCE = Reply(503, "5.5.1", "Bad sequence of commands")
 HELLO_FIRST = Reply(503, "5.5.1", "Send HELO or EHLO first")
 NESTED_MAIL = Reply(503, "5.5.1", "Nested MAIL command")

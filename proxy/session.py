@@ -19,7 +19,7 @@ from .delivery import Upstream
 from .envelope import Envelope
 from .extensions import ehlo_reply, for_client, keywords
 from .incoming import ClientGone, Incoming, drain_briefly
-from .nexthop import Answer, Capabilities, NextHop, NextHopError, is_loopback
+from .nexthop import Answer, Capabilities, NextHop, NextHopError, is_loopback, plain_address
 from .replies import Reply, ReplyError
 from .settings import Listener
 from .trace import Client, received_field
@@ -62,10 +62,10 @@ class Session:
     def __init__(self, relay: Relay, wire: ClientWire, listener: Listener, peer: tuple[str, int]) -> None:
         self.relay = relay
         self.wire = wire
-        self.address: str = peer[0]
+        self.address = plain_address(peer[0])
         self.authenticated = False
         self.private: NextHop | None = None
-        self.between_messages = True
+        self._incoming: Incoming | None = None
         self._port: int = peer[1]
         self._listener = listener
         self._trusted = relay.trusts(self.address)
@@ -111,11 +111,17 @@ class Session:
                 self.relay.leave(self)
 
     def stop(self) -> None:
-        """The relay is stopping: end now when nothing is under way, else after the current message."""
+        """The relay is stopping: end now when nothing is under way, else after the current message.
+
+        A message that is still being sent has the time of one more step to arrive.
+        """
         if self._handshaking:
             self.wire.abort()
-        elif self.between_messages:
+        elif self._incoming is None:
             self.wire.wake(Woken())
+        else:
+            seconds = self.relay.relay_settings.timeouts.data_block
+            asyncio.get_running_loop().call_later(seconds, self._incoming.give_up)
 
     def drop_private(self) -> None:
         """Part with the next hop's connection that was this session's own."""
@@ -204,6 +210,7 @@ class Session:
         offered = await self.relay.pool.capabilities() if self.private is None else self.private.capabilities
         self._hello, self._extended = name, extended
         if not extended:
+            self.shown = Capabilities()
             self._say(Reply(250, "", self.relay.relay_settings.hostname))
             return
         protected = self.wire.tls is not None or is_loopback(self.address)
@@ -280,20 +287,19 @@ class Session:
 
     async def _on_data(self, argument: bytes) -> None:
         upstream, envelope = self._transaction.take(argument)
-        self.between_messages = False
+        timeouts = self.relay.relay_settings.timeouts
+        self._incoming = Incoming(self.wire, timeouts.data_start, timeouts.data_block)
         try:
-            await self._message(upstream, envelope)
+            await self._message(upstream, envelope, self._incoming)
         finally:
-            self.between_messages = True
+            self._incoming = None
         if self.authenticated and self.private is not None and not self.private.usable:
             self._say(replies.NO_NEXT_HOP)
             self._finished = True
 
-    async def _message(self, upstream: Upstream, envelope: Envelope) -> None:
+    async def _message(self, upstream: Upstream, envelope: Envelope, incoming: Incoming) -> None:
         started = time.monotonic()
         queue_id = os.urandom(6).hex().upper()
-        timeouts = self.relay.relay_settings.timeouts
-        incoming = Incoming(self.wire, timeouts.data_start, timeouts.data_block)
         transfer = Transfer(
             self.relay,
             queue_id,

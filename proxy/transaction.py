@@ -77,7 +77,12 @@ class Transaction:
         timeouts = self._relay.relay_settings.timeouts
         connection = await self._connection()
         while True:
-            self._check(connection, parameters)
+            try:
+                self._check(connection, parameters)
+            except ReplyError:
+                if not connection.private:
+                    self._relay.pool.put_back(connection)
+                raise
             upstream = Upstream(connection, timeouts, self._xforward_commands(connection))
             try:
                 answer = await upstream.begin(command)
@@ -107,8 +112,6 @@ class Transaction:
     def _check(self, connection: NextHop, parameters: Parameters) -> None:
         gone = missing(parameters, self._session.shown, connection.capabilities)
         if gone:
-            if not connection.private:
-                self._relay.pool.put_back(connection)
             raise ReplyError(replies.NEXT_HOP_CHANGED, f"the next hop offers {', '.join(gone)} no longer")
 
     def _xforward_commands(self, connection: NextHop) -> list[bytes]:

@@ -13,6 +13,7 @@ from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 import pytest
+from tests.postfix_harness import free_port
 from tests.session_next_hop import NextHop, poll
 from tests.session_relay import Client, Relay, client, make_certificate
 
@@ -75,6 +76,29 @@ def test_a_stranger_who_resets_before_being_accepted_is_not_taken_for_this_machi
         with client(relay) as alice:
             assert alice.deliver(HEAD).startswith("250 ")
         assert not any(b"spam" in command.line for command in hop.commands)
+        relay.stop()
+
+
+def test_an_ipv4_client_is_the_same_on_a_listener_of_ipv6(tmp_path: Path, hop: NextHop) -> None:
+    hop.offers = ["AUTH PLAIN", "XFORWARD ADDR SOURCE"]
+    settings = {"relay": {"listen": "[::]:0", "clients": ["127.0.0.1/32"]}}
+    with Relay(tmp_path, hop.port, settings=settings) as relay, client(relay) as alice:
+        assert "AUTH PLAIN" in alice.ask("EHLO client.example")  # it is on this machine
+        assert alice.deliver(HEAD).startswith("250 ")
+        [mail] = hop.transactions
+        assert mail.data.startswith(b"Received: from client.example ([127.0.0.1])\r\n")
+        assert b"XFORWARD ADDR=127.0.0.1 SOURCE=LOCAL" in [command.line for command in hop.commands]
+        relay.wait_for_log("message … client=127.0.0.1 …")
+        relay.stop()
+
+
+def test_both_families_can_listen_on_all_addresses_of_one_port(tmp_path: Path, hop: NextHop) -> None:
+    port = free_port()
+    with Relay(tmp_path, hop.port, settings={"relay": {"listen": [f"0.0.0.0:{port}", f"[::]:{port}"]}}) as relay:
+        for host in ("127.0.0.1", "::1"):
+            one = Client(port, host=host)
+            assert one.hello().startswith("250")
+            one.close()
         relay.stop()
 
 
@@ -178,6 +202,52 @@ def test_a_stop_while_a_refused_client_is_still_heard_out_is_clean(tmp_path: Pat
     with Relay(tmp_path, hop.port) as relay, client(relay) as alice:
         assert alice.deliver(HEAD + b"bare\nline end\r\n").startswith("521 ")
         relay.stop()
+
+
+def test_a_client_that_never_comes_to_an_end_does_not_hold_up_a_stop(tmp_path: Path, hop: NextHop) -> None:
+    with (
+        Relay(tmp_path, hop.port, settings={"relay": {"timeouts": {"data_block": 1}}}) as relay,
+        client(relay) as alice,
+    ):
+        for command in ("MAIL FROM:<alice@example.co.jp>", "RCPT TO:<bob@partner.example>", "DATA"):
+            assert alice.ask(command)[0] in "23"
+        alice.send(HEAD)
+        relay.signal()
+
+        def answered() -> bytes:
+            alice.send(b"and so on\r\n")
+            return alice.waiting()
+
+        poll(answered, "the relay to give up")
+        assert alice.reply()[0].startswith("421 4.3.2 ")
+        assert relay.wait() == 0
+        assert hop.transactions == []
+
+
+@pytest.mark.parametrize(("workers", "tls"), [(1, "implicit"), (1, "none"), (2, "none")])
+def test_who_comes_while_the_relay_stops_is_refused_at_once(
+    tmp_path: Path, hop: NextHop, certificate: tuple[Path, Path], workers: int, tls: str
+) -> None:
+    listen = listening(certificate, "none") | {"workers": workers}
+    listen["listen"] = [{"address": "127.0.0.1:0", "tls": "none"}, {"address": "127.0.0.1:0", "tls": tls}]
+
+    def comes_in() -> bool:
+        with suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", relay.ports[1]), 5):
+            return True
+        return False
+
+    with Relay(tmp_path, hop.port, settings={"relay": listen}) as relay, client(relay) as alice:
+        hop.on("dot", "hold")
+        for command in ("MAIL FROM:<alice@example.co.jp>", "RCPT TO:<bob@partner.example>", "DATA"):
+            assert alice.ask(command)[0] in "23"
+        alice.send(HEAD + b".\r\n")
+        hop.wait_for_messages(1)
+        assert comes_in()
+        relay.signal()
+        poll(lambda: not comes_in(), "the relay to refuse")
+        hop.release(b"250 2.0.0 Ok")
+        assert alice.reply()[0].startswith("250 ")
+        assert relay.wait() == 0
 
 
 # Workers

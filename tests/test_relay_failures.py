@@ -108,6 +108,17 @@ def _ledger_is_no_database(settings: dict[str, Any], directory: Path) -> None:
     (directory / "ledger.db").write_text("Dear diary, " * 1000)
 
 
+def _key_with_a_passphrase(settings: dict[str, Any], directory: Path) -> None:
+    certificate, key = make_certificate(directory)
+    locked = directory / "locked.pem"
+    subprocess.run(
+        ["openssl", "ec", "-aes256", "-passout", "pass:secret", "-in", key, "-out", locked],
+        check=True,
+        capture_output=True,
+    )
+    settings["relay"]["tls"] = {"certificate": str(certificate), "key": str(locked)}
+
+
 def _foreign_key(settings: dict[str, Any], directory: Path) -> None:
     for name in ("a", "b"):
         (directory / name).mkdir()
@@ -129,9 +140,17 @@ def _foreign_key(settings: dict[str, Any], directory: Path) -> None:
         pytest.param(_ledger_is_no_database, ["ledger.db", "damaged"], id="ledger-is-no-database"),
         pytest.param(_with("192.0.2.77:2525", "relay", "listen"), ["192.0.2.77:2525"], id="not-our-address"),
         pytest.param(
-            _with({"certificate": "/no/such.pem"}, "relay", "tls"), ["TLS", "certificate"], id="no-certificate"
+            _with({"certificate": "/no/such.pem"}, "relay", "tls"),
+            ["relay.tls.certificate", "/no/such.pem"],
+            id="no-certificate",
         ),
-        pytest.param(_foreign_key, ["TLS", "key"], id="key-of-another-certificate"),
+        pytest.param(_foreign_key, ["relay.tls", "key"], id="key-of-another-certificate"),
+        pytest.param(_key_with_a_passphrase, ["relay.tls", "key", "passphrase"], id="key-with-a-passphrase"),
+        pytest.param(
+            _with("/no/where", "relay", "temporary_directory"),
+            ["relay.temporary_directory", "/no/where"],
+            id="no-temporary-directory",
+        ),
     ],
 )
 def test_a_bad_configuration_is_refused_with_the_reason(
@@ -146,6 +165,7 @@ def test_a_bad_configuration_is_refused_with_the_reason(
         assert word in said
     assert "Traceback" not in said
     assert "ready" not in said
+    assert "pass phrase" not in said  # nothing is asked of somebody who is not there
 
 
 def test_an_address_in_use_is_refused_with_the_reason(tmp_path: Path) -> None:
@@ -356,6 +376,20 @@ def test_a_policy_that_is_spoiled_while_running_leaves_the_old_one_in_force(
         first, second = hop.wait_for_messages(2)
         assert DNT in first.data
         assert DNT not in second.data
+        alice.close()
+        relay.stop()
+
+
+def test_a_policy_that_changed_without_a_new_time_or_size_is_taken(tmp_path: Path, hop: NextHop) -> None:
+    """As when a tool sets the time back, or when only owner and mode were wrong."""
+    with Relay(tmp_path, hop.port, ASK) as relay, client(relay) as alice:
+        status = relay.policy.stat()
+        relay.policy.write_text(ASK.replace("@partner", "@nobodys"))
+        os.utime(relay.policy, ns=(status.st_atime_ns, status.st_mtime_ns))
+        assert relay.policy.stat().st_size == status.st_size
+        relay.wait_for_log("policy-loaded")
+        assert alice.deliver(PLAIN % 1).startswith("250 ")
+        assert DNT not in hop.transactions[0].data
         alice.close()
         relay.stop()
 

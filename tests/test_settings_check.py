@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from tests.postfix_harness import system_folder
 
 from kaifu.proxy.cli_config import config
 
@@ -187,3 +189,28 @@ def test_a_ledger_of_another_owner_is_noticed(directory: Path) -> None:
     result = check(directory)
     assert result.exit_code == 2
     assert f"{directory}/ledger.db has another owner than its directory" in result.stderr
+
+
+AS_SOMEBODY_ELSE = """
+import os, pathlib, sys
+from kaifu.proxy import cli, cli_config
+settings, _ = cli_config.read_settings(pathlib.Path(sys.argv[-1]))  # loads what that user may not be able to
+cli_config.load_file(settings.policy)
+if os.geteuid() == 0:
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+cli.main()
+"""
+
+
+def test_a_user_who_may_not_see_the_ledger_is_told_who_may() -> None:
+    with system_folder() as folder:
+        (folder / "policy.yaml").write_text(POLICY)
+        (folder / "kaifu.yaml").write_text(SETTINGS.replace("///ledger.db", "///closed/ledger.db"))
+        (folder / "closed").mkdir(mode=0)
+        words = [sys.executable, "-c", AS_SOMEBODY_ELSE, "config", "check", "--config", f"{folder}/kaifu.yaml"]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    sentence = f"this user may not look at {folder}/closed/ledger.db; act as the service user or as root"
+    assert done.stderr == f"{folder}/kaifu.yaml: ledger: {sentence}\n"
