@@ -55,6 +55,8 @@ def _read(file: str) -> tuple[bytes, bool]:
     """As much of a file as decides, and whether that is all of it."""
     limit = HEADER_LIMIT + PREFIX
     if file == "-":
+        if sys.stdin is None:  # it was closed before we started
+            raise ValueError("standard input is closed")
         raw = sys.stdin.buffer.read(limit + 1)
     else:
         with open(file, "rb") as stream:

@@ -18,7 +18,7 @@ import re
 from dataclasses import dataclass
 
 from kaifu.proxy.reportaddress import ReportAddress, parse_report_address
-from kaifu.proxy.reportfields import Field, first_values, read_groups, text_of
+from kaifu.proxy.reportfields import MORE_FIELDS, Field, first_values, read_groups, text_of
 
 DSN_TYPES = frozenset(("message/delivery-status", "message/global-delivery-status"))
 
@@ -128,6 +128,8 @@ class Dsn:
             return min(doubts, key=_WEIGHT.index)
         if self.cut:
             return "the report is cut off"
+        if MORE_FIELDS in self.odd:
+            return f"the report has {MORE_FIELDS}"
         return "the report has more recipients than are read" if len(self.recipients) >= MAX_RECIPIENTS else None
 
     @property

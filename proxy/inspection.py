@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from kaifu.policies.facts import Kind, ReceiptRequest, ReportFacts
 from kaifu.proxy.message import HeaderBlock, split_message
 from kaifu.proxy.mime import content_type
+from kaifu.proxy.mimetype import without_comments
 from kaifu.proxy.reports import PREFIX, REPORT_TYPES, Reports, find_reports
 from kaifu.proxy.requests import find_requests
 from kaifu.proxy.suspected import Suspicion, suspect
@@ -61,16 +62,16 @@ def possible_report(header: HeaderBlock, reverse_path_is_null: bool) -> bool:
         return True
     if media.type != "text" and media.full != "multipart/mixed":
         return False
-    return "in-reply-to" in header and (reverse_path_is_null or is_auto_submitted(header))
+    return "in-reply-to" in header and (reverse_path_is_null or auto_submitted(header) is not None)
 
 
-def is_auto_submitted(header: HeaderBlock) -> bool:
-    """An Auto-Submitted field that says something other than ``no`` (RFC 3834 5)."""
-    for value in header.raw_values("auto-submitted"):
-        word = value.partition(b";")[0].partition(b"(")[0].strip().lower()
-        if word not in (b"", b"no"):
-            return True
-    return False
+def auto_submitted(header: HeaderBlock) -> str | None:
+    """The first Auto-Submitted field that says something other than ``no`` (RFC 3834 5), None when none does."""
+    for value in header.values("auto-submitted"):
+        word = without_comments(value).partition(";")[0].partition("(")[0].strip().lower()
+        if word not in ("", "no"):
+            return value
+    return None
 
 
 def inspect_body(

@@ -85,9 +85,13 @@ class Judgement:
 def deliveries_of(verdicts: Iterable[Verdict]) -> tuple[Delivery, ...]:
     """As few transactions as there are different header blocks to send; NOTIFY may differ within one."""
     groups: dict[tuple[HeaderEdit, ...], list[Verdict]] = {}
+    known: dict[int, list[Verdict]] = {}  # edits are many only where recipients share them: compared once, then by id
     for verdict in verdicts:
         if verdict.action is Action.FORWARD:
-            groups.setdefault(verdict.edits, []).append(verdict)
+            group = known.get(id(verdict.edits))
+            if group is None:
+                group = known[id(verdict.edits)] = groups.setdefault(verdict.edits, [])
+            group.append(verdict)
     return tuple([Delivery(tuple(group), edits) for edits, group in groups.items()])
 
 

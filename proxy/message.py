@@ -52,9 +52,16 @@ _ODD_OCTETS = (
 )
 
 
-@lru_cache(maxsize=4096)
+_REMEMBERED = 100  # octets: longer names are nobody's but a stranger's, and must not fill the cache
+
+
 def field_key(name: bytes) -> str:
     """A field name in the form in which names are compared: ASCII letters in lower case, octets as Latin-1."""
+    return _known_key(name) if len(name) <= _REMEMBERED else name.lower().decode("latin-1")
+
+
+@lru_cache(maxsize=4096)
+def _known_key(name: bytes) -> str:
     return name.lower().decode("latin-1")
 
 

@@ -13,18 +13,18 @@ _BRACKETED = re.compile(r"<([^<>]*+)>")
 MAX_IDS = 1000
 
 
-def message_ids(value: str) -> tuple[str, ...]:
-    """All identifiers of a field value, in order, without brackets; at most :data:`MAX_IDS` of them.
+def message_ids(value: str, *, last: bool = False) -> tuple[str, ...]:
+    """All identifiers of a field value, in order, without brackets; at most the first :data:`MAX_IDS` of them, or the last.
 
     Without any bracket the words of the value that hold an ``@`` are taken; if none does and there is only one word,
     that word. Empty identifiers (``<>``) are none.
     """
     if "<" in value:
-        found = (m[1].strip() for _, m in zip(range(MAX_IDS), _BRACKETED.finditer(value), strict=False))
-        return tuple(i for i in found if i)
-    words = value.split(None, MAX_IDS)[:MAX_IDS]
-    addressed = tuple(w for w in words if "@" in w)
-    return addressed or (tuple(words) if len(words) == 1 else ())
+        found = [i for i in map(str.strip, _BRACKETED.findall(value)) if i]
+    else:
+        words = value.split()
+        found = [w for w in words if "@" in w] or (words if len(words) == 1 else [])
+    return tuple(found[-MAX_IDS:] if last else found[:MAX_IDS])
 
 
 def single_id(value: str) -> str | None:

@@ -69,9 +69,7 @@ class Entity:
     @cached_property
     def encoding(self) -> str:
         """Content-Transfer-Encoding in lower case (RFC 2045 6); ``7bit`` when there is none."""
-        values = self.header.raw_values("content-transfer-encoding")
-        words = values[0].decode("latin-1").lower().split(None, 1) if values else []
-        return words[0].rstrip(";") if words else "7bit"
+        return transfer_encoding(self.header)
 
     @cached_property
     def attachment(self) -> bool:
@@ -115,6 +113,13 @@ def content_type(header: HeaderBlock, default: ContentType = TEXT) -> ContentTyp
     """The type of an entity: of its first Content-Type field, or the default (RFC 2045 5.2)."""
     values = header.raw_values("content-type")
     return (parse_content_type(values[0]) if values else None) or default
+
+
+def transfer_encoding(header: HeaderBlock) -> str:
+    """Content-Transfer-Encoding in lower case (RFC 2045 6); ``7bit`` when there is none."""
+    values = header.raw_values("content-transfer-encoding")
+    words = values[0].decode("latin-1").lower().split(None, 1) if values else []
+    return words[0].rstrip(";") if words else "7bit"
 
 
 def decoded(octets: bytes, encoding: str) -> bytes:

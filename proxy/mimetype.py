@@ -29,6 +29,9 @@ _SECTION = re.compile(r"([^*]+)(?:\*(\d{1,3}))?(\*)?\Z")
 _PERCENT = re.compile(r"%([0-9A-Fa-f]{2})")
 _MARK = re.compile(r'"(?:[^"\\]|\\.)*+"|\\.|[()]', re.DOTALL)
 
+_Sections = dict[int, tuple[bool, str]]
+"""The sections of an RFC 2231 value by their number: is it percent-encoded, and what stands there."""
+
 
 @dataclass(frozen=True, slots=True)
 class ContentType:
@@ -93,7 +96,7 @@ def without_comments(text: str) -> str:
 
 def _parameters(text: str, pos: int) -> dict[str, str]:
     plain: dict[str, str] = {}
-    sections: dict[str, list[tuple[int, bool, str]]] = {}
+    sections: dict[str, _Sections] = {}
     for _ in range(MAX_PARAMETERS):
         pos = _end(_SPACE, text, pos)
         if pos >= len(text):
@@ -128,19 +131,19 @@ def _value(text: str, pos: int) -> tuple[str, int]:
     return text[pos:end].strip(), end
 
 
-def _keep(name: str, value: str, plain: dict[str, str], sections: dict[str, list[tuple[int, bool, str]]]) -> None:
+def _keep(name: str, value: str, plain: dict[str, str], sections: dict[str, _Sections]) -> None:
     """File a parameter: as it is, or as one section of an RFC 2231 value."""
     found = _SECTION.match(name) if "*" in name else None
     if found is None:
         plain.setdefault(name, value)
     else:
-        sections.setdefault(found[1], []).append((int(found[2] or 0), bool(found[3]), value))
+        sections.setdefault(found[1], {}).setdefault(int(found[2] or 0), (bool(found[3]), value))
 
 
-def _joined(parts: list[tuple[int, bool, str]]) -> str:
+def _joined(parts: _Sections) -> str:
     """The value of RFC 2231 sections put together; the charset is dropped, the octets stay."""
     words: list[str] = []
-    for index, encoded, value in sorted(parts, key=lambda part: part[0]):
+    for index, (encoded, value) in sorted(parts.items()):
         if encoded and index == 0 and value.count("'") >= 2:
             value = value.split("'", 2)[2]
         words.append(_PERCENT.sub(_octet, value) if encoded else value)

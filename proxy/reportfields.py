@@ -16,10 +16,9 @@ from dataclasses import dataclass
 
 MAX_FIELDS = 10_000
 MAX_VALUE = 4096
+MORE_FIELDS = "more fields than are read"
 
 _FIELD = re.compile(r"([!-9;-~\x80-\U0010ffff]{1,200})([ \t]*+):")
-_FOLD = re.compile(r"[ \t]*+\r*+\n[ \t]*+")
-
 
 OF_THE_ORIGINAL = frozenset(
     "subject to cc bcc from sender reply-to received return-path delivered-to references in-reply-to comments keywords"
@@ -81,6 +80,15 @@ def first_values(fields: Iterable[Field]) -> dict[str, str]:
     return values
 
 
+def _unfolded(value: str) -> str:
+    """The value on one line, each fold with the white space around it made one space."""
+    if "\n" not in value:
+        return value
+    first, *others = value.split("\n")
+    lines = [first, *(line.lstrip(" \t") for line in others)]
+    return " ".join([*(line.rstrip("\r").rstrip(" \t") for line in lines[:-1]), lines[-1]])
+
+
 class _Reader:
     def __init__(self) -> None:
         self.groups: list[list[Field]] = [[]]
@@ -112,13 +120,13 @@ class _Reader:
         raw, self.pending = "\n".join(self.pending), []
         self.count += 1
         if self.count > MAX_FIELDS:
-            self.odd["more fields than are read"] = None
+            self.odd[MORE_FIELDS] = None
             return
         found = _FIELD.match(raw)
         assert found is not None  # only such lines begin a field
         if found[2]:
             self.odd["white space before the colon of a field"] = None
-        value = _FOLD.sub(" ", raw[found.end() : found.end() + 4 * MAX_VALUE]).strip()
+        value = _unfolded(raw[found.end() : found.end() + 4 * MAX_VALUE]).strip()
         if len(value) > MAX_VALUE:
             self.odd["a value longer than is read"] = None
             value = value[:MAX_VALUE]

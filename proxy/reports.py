@@ -38,6 +38,8 @@ SIGNATURE_TYPES = frozenset(
 
 MAX_RETURNED = 65_536
 MAX_EXCERPT = 65_536
+MAX_ABOUT_MESSAGE = 8192
+"""Characters of the lines about the message that are kept beside each recipient of a delivery report."""
 _BLANK_START = re.compile(rb"[\r\n]*+")
 
 
@@ -87,7 +89,7 @@ class Report:
         the lines about the message and about ``recipient``. Of the returned message Message-ID and Date.
         """
         groups = [self.mdn.text] if self.mdn else []
-        groups += [self.dsn.text, recipient.text if recipient else ""] if self.dsn else []
+        groups += [self.dsn.text[:MAX_ABOUT_MESSAGE], recipient.text if recipient else ""] if self.dsn else []
         groups.append(self.returned.text if self.returned else "")
         return "\n".join(group for group in groups if group).encode("utf-8", "replace")[:MAX_EXCERPT]
 
@@ -252,7 +254,7 @@ def header_ties(header: HeaderBlock) -> Iterator[Tie]:
         for cited in message_ids(value.decode("utf-8", "replace"))[:1]:
             yield Tie(cited, "In-Reply-To")
     for value in header.raw_values("references")[:1]:
-        for cited in message_ids(value.decode("utf-8", "replace"))[-1:]:
+        for cited in message_ids(value.decode("utf-8", "replace"), last=True)[-1:]:
             yield Tie(cited, "References")
 
 

@@ -18,7 +18,7 @@ import re
 from dataclasses import dataclass
 
 from kaifu.proxy.message import HeaderBlock
-from kaifu.proxy.mime import content_type, decoded
+from kaifu.proxy.mime import content_type, decoded, transfer_encoding
 from kaifu.proxy.reports import Tie, header_ties
 from kaifu.proxy.tnef import message_class
 
@@ -81,5 +81,4 @@ def _tnef(header: HeaderBlock, stream: bytes) -> str | None:
 
 
 def _content(header: HeaderBlock, body: bytes) -> bytes:
-    values = header.raw_values("content-transfer-encoding")
-    return decoded(body, values[0].strip().lower().decode("latin-1") if values else "7bit")
+    return decoded(body, transfer_encoding(header))

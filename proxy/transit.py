@@ -52,6 +52,7 @@ STRICTER = "another header than for the recipient whose rule is stricter (a milt
 """What is said about a recipient who does not get the header edits of its own rule."""
 
 _MOST_SUBJECT = 1000  # characters
+_MOST_EDITS = 50  # that a record tells one by one; a stranger's header may hold a hundred thousand request fields
 
 
 def query(policy: Policy, observation: Observation) -> Query:
@@ -124,6 +125,7 @@ class _Judge:
         self.match, self.evidence = self._matched()
         self._request_plans: dict[object, RequestPlan] = {}
         self._sentences: dict[int, tuple[Decision, str]] = {}  # keeps the decision alive, and with it its id
+        self._words: dict[int, tuple[tuple[HeaderEdit, ...], tuple[str, ...]]] = {}  # likewise the edits
         self._plain = untouched(seen.message)
 
     def _matched(self) -> tuple[Match, tuple[Evidence, ...]]:
@@ -199,7 +201,8 @@ class _Judge:
     def _with_one_header(self, plans: Sequence[_Plan], actions: Sequence[Action]) -> list[_Plan]:
         """The plans with the header edits of the strictest for everybody who gets the message."""
         forwarded = [plan for plan, action in zip(plans, actions, strict=True) if action is Action.FORWARD]
-        if len({plan.edits for plan in forwarded}) < 2:
+        distinct = {id(plan.edits): plan.edits for plan in forwarded}
+        if len(set(distinct.values())) < 2:
             return list(plans)
         shared = self._request(strictest(plan.decision for plan in forwarded))
         return [
@@ -209,7 +212,7 @@ class _Judge:
                 edits=shared.edits,
                 acts=True,
             )
-            if action is Action.FORWARD and plan.edits != shared.edits
+            if action is Action.FORWARD and plan.edits is not shared.edits and plan.edits != shared.edits
             else plan
             for plan, action in zip(plans, actions, strict=True)
         ]
@@ -283,9 +286,9 @@ class _Judge:
         would = None
         if not enforced:
             would = also(sentence(replace(decision, enforced=True), plan.facts), notes)
-        edits = [edit_words(edit) for edit in verdict.edits]
+        edits = self._words_of(verdict.edits)
         if verdict.notify_changed:
-            edits.append(notify_words(verdict.notify))
+            edits = (*edits, notify_words(verdict.notify))
         return RecordedRecipient(
             str(verdict.recipient.mailbox),
             verdict.direction,
@@ -296,11 +299,21 @@ class _Judge:
             verdict.reason,
             would,
             verdict.action is Action.WITHHOLD,
-            tuple(edits),
+            edits,
             (*plan.request.not_possible, *plan.notify.not_possible) if enforced else (),
             decision.retain_days,
             decision.basis,
         )
+
+    def _words_of(self, edits: tuple[HeaderEdit, ...]) -> tuple[str, ...]:
+        """The edits in words, made once for all recipients that share them; of very many the first and their number."""
+        known = self._words.get(id(edits))
+        if known is None:
+            words = tuple([edit_words(edit) for edit in edits[:_MOST_EDITS]])
+            if len(edits) > _MOST_EDITS:
+                words = (*words, f"and {len(edits) - _MOST_EDITS} more")
+            known = self._words[id(edits)] = edits, words
+        return known[1]
 
     def _record(
         self, verdicts: Sequence[Verdict], plans: Sequence[_Plan], queue_id: str, mint_host: str | None
@@ -347,7 +360,15 @@ class _Judge:
             return verdicts, False
         if for_all:
             asked = [v.action is Action.FORWARD for v in verdicts]
-        return tuple(_with_edit(v, edit) if yes else v for v, yes in zip(verdicts, asked, strict=True)), True
+        longer: dict[int, tuple[HeaderEdit, ...]] = {}  # recipients that shared their edits go on sharing them
+        for v, yes in zip(verdicts, asked, strict=True):
+            if yes and id(v.edits) not in longer:
+                longer[id(v.edits)] = (*v.edits, edit)
+        minted = [
+            _with_edits(v, longer[id(v.edits)], edit_words(edit)) if yes else v
+            for v, yes in zip(verdicts, asked, strict=True)
+        ]
+        return tuple(minted), True
 
     def _counts(self, verdicts: Sequence[Verdict], record: Record | None) -> tuple[tuple[Direction, str], ...]:
         """Directions in which this message leaves neither a row nor evidence."""
@@ -358,8 +379,9 @@ class _Judge:
         return tuple([(d, kind) for d in dict.fromkeys(v.direction for v in verdicts) if d not in rows])
 
 
-def _with_edit(verdict: Verdict, edit: HeaderEdit) -> Verdict:
+def _with_edits(verdict: Verdict, edits: tuple[HeaderEdit, ...], words: str) -> Verdict:
+    """The verdict with one edit more, which the record is told in words."""
     recorded = verdict.recorded
     if recorded is not None:
-        recorded = replace(recorded, edits=(*recorded.edits, edit_words(edit)))
-    return replace(verdict, edits=(*verdict.edits, edit), recorded=recorded)
+        recorded = replace(recorded, edits=(*recorded.edits, words))
+    return replace(verdict, edits=edits, recorded=recorded)

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kaifu.proxy.dsn import ACTIONS, MAX_RECIPIENTS, SUCCESS, Dsn, parse_dsn
+from kaifu.proxy.reportfields import MAX_FIELDS
 
 Counter = Callable[[Callable[[], object]], int]
 HEAD = "Reporting-MTA: dns; mx.example\nOriginal-Envelope-Id: KF-1\n\n"
@@ -66,6 +67,14 @@ def test_more_recipients_than_are_read_is_no_success() -> None:
     found = dsn(HEAD + recipient("delivered") * (MAX_RECIPIENTS + 5))
     assert len(found.recipients) == MAX_RECIPIENTS
     assert found.must_deliver == "the report has more recipients than are read"
+
+
+def test_a_failure_behind_more_fields_than_are_read_is_no_success() -> None:
+    some = recipient("delivered").replace("Status", "X-Hop: mx\n" * 100 + "Status") * 97
+    head = HEAD.removesuffix("\n") + "X-About: all\n" * (MAX_FIELDS - 97 * 103 - 2) + "\n"
+    assert dsn(head + some).success
+    found = dsn(head + some + recipient("failed", "5.1.1"))
+    assert (len(found.recipients), found.must_deliver) == (97, "the report has more fields than are read")
 
 
 @pytest.mark.parametrize(

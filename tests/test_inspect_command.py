@@ -84,6 +84,14 @@ def test_standard_input_is_a_hyphen(flags: list[str]) -> None:
     assert "20260703081502.4F1A2@mx.example.co.jp" in result.stdout
 
 
+def test_standard_input_that_is_closed_is_told() -> None:
+    code = "import os, sys; os.close(0); os.execv(sys.argv[1], sys.argv[1:])"
+    main = "from kaifu.proxy.cli import main; main()"
+    command = [sys.executable, "-c", code, sys.executable, "-c", main, "inspect", "-"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout, result.stderr) == (2, "", "-: standard input is closed\n")
+
+
 def test_a_file_that_cannot_be_read_is_told_and_the_others_are_shown(tmp_path: Path) -> None:
     missing = tmp_path / "missing\x1b[2J.eml"
     result = inspect("--json", missing, fixture("dsn-mixed"), tmp_path)

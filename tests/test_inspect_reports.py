@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 
 import pytest
 
 from kaifu.policies.facts import Kind
-from kaifu.proxy.inspection import inspect_body, inspect_message, is_auto_submitted, possible_report
+from kaifu.proxy.inspection import auto_submitted, inspect_body, inspect_message, possible_report
 from kaifu.proxy.message import HeaderBlock
-from kaifu.proxy.reports import PREFIX, Reports, Tie, find_reports
+from kaifu.proxy.reports import MAX_ABOUT_MESSAGE, PREFIX, Reports, Tie, find_reports
 
 RECEIPTS = Path(__file__).parent / "fixtures" / "receipts"
 FIELDS = b"Final-Recipient: rfc822; a@b.example\r\nOriginal-Message-ID: <o@x>\r\nDisposition: a/b; displayed\r\n"
@@ -206,6 +207,12 @@ def test_of_references_the_last_counts() -> None:
     assert report.ties[1] == Tie("timetable-3@example.com", "References")
 
 
+def test_of_very_many_references_the_last_counts() -> None:
+    cited = b"\r\n ".join(b"<%d@x>" % n for n in range(3000))
+    (report,) = read(b"References: " + cited + b"\r\n" + REPORT).reports
+    assert report.ties[-1] == Tie("2999@x", "References")
+
+
 def test_one_of_several_reports_is_not_tied_to_what_the_message_answers() -> None:
     found = read(fixture("delta-chat-nested"))
     assert [[tie.id for tie in report.ties] for report in found.reports] == [
@@ -241,6 +248,16 @@ def test_of_the_returned_message_identifier_and_date_are_kept() -> None:
         "Message-ID: <20260703081502.4F1A2@mx.example.co.jp>\n"
         "Date: Fri, 3 Jul 2026 17:15:02 +0900\n"
     )
+
+
+def test_however_much_is_said_about_the_message_the_recipient_is_kept() -> None:
+    group = b"Reporting-MTA: dns; mx\r\n" + b"X-About: everything\r\n" * 9000 + b"\r\n"
+    (report,) = read(inner(TEXT, DELIVERED.replace(b"Final", group + b"Final"))).reports
+    assert report.dsn is not None
+    kept = report.excerpt(report.dsn.recipients[0])
+    assert kept.startswith(b"Reporting-MTA: dns; mx\n")
+    assert kept.endswith(b"Final-Recipient: rfc822; a@b\nAction: delivered\n")
+    assert len(kept) < 2 * MAX_ABOUT_MESSAGE
 
 
 def test_of_other_recipients_nothing_is_kept() -> None:
@@ -316,13 +333,16 @@ def test_other_types_are_never_held(media: bytes) -> None:
         (b"auto-replied", True),
         (b"auto-generated; owner-email=x", True),
         (b"Auto-Replied (vacation)", True),
+        (b"(said a program) auto-replied", True),
+        (b"(said a person) no", False),
+        (b"no(really)", False),
         (b"no", False),
         (b"No (really)", False),
         (b"", False),
     ],
 )
 def test_auto_submitted_says_no_or_something_else(value: bytes, automatic: bool) -> None:
-    assert is_auto_submitted(HeaderBlock.parse(b"Auto-Submitted: " + value + b"\r\n\r\n")) is automatic
+    assert (auto_submitted(HeaderBlock.parse(b"Auto-Submitted: " + value + b"\r\n\r\n")) is not None) is automatic
 
 
 # Suspected receipts.
@@ -358,6 +378,13 @@ def test_what_some_clients_send_instead_is_suspected_and_no_report(name: str, fo
 @pytest.mark.parametrize("subject", [b"Read: Agenda", b"Return Receipt (displayed) - Agenda", b"Not read: Agenda"])
 def test_neither_subjects_nor_the_words_of_people_are_suspected(subject: bytes, body: bytes) -> None:
     assert inspect_message(b"Subject: " + subject + b"\r\nIn-Reply-To: <a@b>\r\n\r\n" + body).kind == "mail"
+
+
+@pytest.mark.parametrize("encoding", [b"base64", b"BASE64;", b"base64 (as ever)"])
+def test_a_suspected_receipt_may_be_encoded(encoding: bytes) -> None:
+    text = base64.encodebytes(b"This is a Return Receipt for the mail that you sent to a@b.example")
+    raw = b"Content-Type: text/plain\r\nContent-Transfer-Encoding: " + encoding + b"\r\n\r\n" + text
+    assert inspect_message(raw).kind == "suspected-receipt"
 
 
 def test_an_outlook_item_that_is_no_receipt_is_mail() -> None:

@@ -159,6 +159,10 @@ def test_identifiers_are_compared_without_brackets(value: str, first: str | None
 
 def test_identifiers_have_a_limit() -> None:
     assert len(message_ids("<a@b>" * 5000)) == len(message_ids("a@b " * 5000)) == MAX_IDS
+    for form in ("<%d@b>", " %d@b"):
+        text = "".join(form % n for n in range(5000))
+        assert message_ids(text) == tuple(f"{n}@b" for n in range(MAX_IDS))
+        assert message_ids(text, last=True) == tuple(f"{n}@b" for n in range(5000 - MAX_IDS, 5000))
 
 
 def mdn(text: str, *, delimited: bool = True, header: bytes = b"") -> Mdn:
@@ -246,6 +250,31 @@ def test_a_cut_that_leaves_the_disposition_whole_changes_nothing() -> None:
         r.mdn and r.mdn.disposition_type for end in range(len(raw)) for r in inspect_message(raw[:end]).reports.mdns
     ]
     assert set(said) == {None, "displayed"}
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n z\r\n"], ids=repr)
+@pytest.mark.parametrize("unit", [b" ", b"\t", b"\r", b" \r"], ids=repr)
+def test_a_field_full_of_white_space_is_read_soon(unit: bytes, end: bytes) -> None:
+    """The time limit of the test run is the only clock here; quadratic work would not meet it."""
+    line = b"X: y" + unit * (15_000 // len(unit)) + end
+    assert len(read_groups(line * 2000).fields) == 2000
+
+
+@pytest.mark.parametrize("unit", ['"\\', '"\\\\\\', '"<', "<", ",", "(", "rfc822", " ;"])
+def test_a_hostile_address_is_read_soon(unit: str) -> None:
+    """The same here."""
+    assert parse_report_address("rfc822; a@b " + unit * 300_000) is not None
+
+
+@given(st.text(alphabet=" \t\r\na", max_size=20))
+def test_a_fold_and_the_white_space_around_it_become_one_space(value: str) -> None:
+    value = re.sub(r"\n(?![ \t]*[\ra])", "", value).replace(
+        "\n", "\n "
+    )  # no line of white space: it would end the group
+    expected = re.sub(r"[ \t]*\r*\n[ \t]*", " ", value).strip()
+    if not re.search(r"\n[ \t\r]*(?:\n|\Z)", value):
+        (field,) = read_groups(b"X:" + value.encode() + b"\n").fields
+        assert field.value == expected
 
 
 def test_fields_and_values_have_limits() -> None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kaifu.proxy import message
 from kaifu.proxy.message import HeaderBlock, find_header_end, split_message
 
 NAME_OCTETS = bytes(set(range(0x21, 0x100)) - {0x3A, 0x7F})
@@ -122,6 +123,14 @@ def test_what_follows_a_line_that_is_no_field_is_opaque(blank: bytes) -> None:
     assert block.first("subject") is None
     assert block.rest == opaque.removeprefix(b"A: 1\r\n") + b"Subject: never seen\r\n\r\n"
     assert f"line {len(block) + 1} is no header field" in block.odd
+
+
+def test_names_as_long_as_a_stranger_likes_are_not_remembered() -> None:
+    long = [b"%05d" % n * 30 for n in range(50)]
+    before = message._known_key.cache_info().currsize
+    block = HeaderBlock.parse(b"".join(name + b": x\r\n" for name in long) + b"\r\n")
+    assert [block.count(name.decode()) for name in long] == [1] * 50
+    assert message._known_key.cache_info().currsize == before
 
 
 def test_a_byte_order_mark_does_not_hide_the_first_field() -> None:

@@ -80,6 +80,14 @@ def test_what_a_program_sent_says_so(header: str, automatic: bool) -> None:
     assert _observe(header).message.auto_submitted is automatic
 
 
+def test_the_field_that_says_that_a_program_wrote_it_is_named() -> None:
+    assert (
+        _observe("Auto-Submitted: no\nAuto-Submitted: auto-replied\n").carrier.automatic
+        == "Auto-Submitted: auto-replied"
+    )
+    assert _observe("Precedence: bulk\nAuto-Submitted: no\n").carrier.automatic == "Precedence: bulk"
+
+
 @pytest.mark.parametrize(
     ("header", "listed"),
     [

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -380,6 +382,28 @@ def test_mail_that_leaves_no_row_is_counted(world: World) -> None:
     if judgement.record is None or not judgement.record.evidence:
         assert rows | counted == set(world.seen.directions)
     assert {kind for _, kind in judgement.counts} <= {str(world.seen.message.kind)}
+
+
+@pytest.mark.parametrize("request_", ["strip", "add"])
+def test_edits_cost_nothing_for_each_recipient(
+    request_: str, count_calls: Callable[[Callable[[], object]], int]
+) -> None:
+    """A stranger's header may hold very many request fields, and go to very many people."""
+    policy = _loaded(json.dumps({"version": 1, "rules": [{"name": "all", "when": {}, "then": {"request": request_}}]}))
+    block = HeaderBlock.parse(b"Disposition-Notification-To: a@example.co.jp\r\n" * 3000 + b"\r\n")
+
+    def effort(people: int) -> int:
+        recipients = tuple(parse_rcpt(b"<%d@partner.example>" % n) for n in range(people))
+        envelope = Envelope(parse_mail(b"<a@example.co.jp>"), recipients)
+        world = World(policy, observe(envelope, block, None, True, realm=REALM), Known(), True)
+        assert len(world.judgement.deliveries) == 1
+        recorded = world.judgement.verdicts[-1].recorded
+        assert recorded is not None
+        assert len(recorded.edits) < 100
+        assert any("more" in words for words in recorded.edits)
+        return count_calls(world.judge)
+
+    assert effort(40) - effort(20) < 20 * 500
 
 
 HUMAN = (
