@@ -282,7 +282,7 @@ class _Builder:
         begins = self.text[start : start + 1]
         if "'\\t'" in problem:
             return _Refused(self._problem(offset, "a tab cannot indent or separate here; use spaces"))
-        quotable = problem.startswith("found character") and self.text[offset : offset + 1] in ("@", "`", "%")
+        quotable = problem.startswith("found character") and self.text[offset : offset + 1] in ("@", "`", "%", "|", ">")
         if quotable:
             # In an address glob such as *x@y the scanner sees an alias *x and stumbles over the @ behind it.
             alias = re.search(r"\*[^\s,\[\]{}]*\Z", self.text[max(0, offset - 200) : offset])

@@ -15,7 +15,7 @@ from typing import TypeAlias
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from kaifu.policies.document import Checker, MappingNode, Node, ScalarNode
-from kaifu.policies.vocabulary import HOURS_FORM, WEEKDAYS
+from kaifu.policies.vocabulary import HOURS_FORM, WEEKDAYS, WEEKDAYS_FORM
 
 Span: TypeAlias = tuple[int, int]
 
@@ -61,13 +61,14 @@ def _weekdays(checker: Checker, node: Node) -> frozenset[int]:
     days: set[int] = set()
     for item in _items(checker, node, "weekdays"):
         text = item.text if isinstance(item, ScalarNode) else ""
-        first, dash, last = text.partition("-")
-        if first in WEEKDAYS and (last in WEEKDAYS if dash else True):
+        if re.match(WEEKDAYS_FORM, text):
+            first, dash, last = text.strip().partition("-")
             begin = WEEKDAYS.index(first)
             length = (WEEKDAYS.index(last) - begin) % 7 if dash else 0
             days.update((begin + i) % 7 for i in range(length + 1))
         elif not (isinstance(item, ScalarNode) and item.damaged):
-            close = checker.nearest(text[:3], WEEKDAYS)
+            lower = text.lower()
+            close = lower if re.match(WEEKDAYS_FORM, lower) else checker.nearest(text[:3], WEEKDAYS)
             checker.error(item, f'"{text}" is no weekday (mon, tue, … or a range such as mon-fri)', close)
     return frozenset(days)
 

@@ -14,6 +14,7 @@ from typing import NoReturn
 
 import click
 
+from kaifu.policies.addresses import is_domain
 from kaifu.policies.document import ProblemsError
 from kaifu.policies.facts import Realm
 from kaifu.policies.load import load_file
@@ -93,12 +94,20 @@ def _sources(policy_file: str | None, domains: tuple[str, ...], config: str | No
     if policy_file is None and domains:
         raise ValueError("--realm goes with --policy; the settings have a realm of their own")
     if policy_file is not None and domains:
-        return _Sources(load_file(policy_file), Realm(domain.removeprefix("@") for domain in domains), None)
+        return _Sources(load_file(policy_file), _realm(domains), None)
     path = config_path(config)
     if policy_file is not None and config is None and not path.exists():
         raise ValueError("--policy needs --realm DOMAIN (which domains are ours?), or settings that say it")
     settings = load_settings(path)
     return _Sources(load_file(policy_file or settings.policy), settings.realm, settings)
+
+
+def _realm(domains: tuple[str, ...]) -> Realm:
+    plain = tuple(domain.removeprefix("@") for domain in domains)
+    for domain, given in zip(plain, domains, strict=True):
+        if not is_domain(domain.removeprefix(".")):
+            raise ValueError(f'--realm "{given}": no domain; write example.com, or .example.com with all below')
+    return Realm(plain)
 
 
 def _moment(at: str | None, settings: Settings | None) -> datetime:

@@ -223,6 +223,8 @@ def test_what_a_stranger_wrote_steers_no_terminal(here: Path) -> None:
         ((*GIVEN, *FROM, "--to", "b@x.example", "--at", "noon", "mail.eml"), "--at noon: no time; write it as"),
         ((*GIVEN, *FROM, "--to", "b@x.example", "--at", "0001-01-01T00:00+14:00", "mail.eml"), "out of reach"),
         (("--realm", "x.example", *FROM, "--to", "b@x.example", "mail.eml"), "--realm goes with --policy"),
+        ((*GIVEN, "--realm", "ex ample", *FROM, "--to", "b@x.example", "mail.eml"), '--realm "ex ample": no domain'),
+        ((*GIVEN, "--realm", "", *FROM, "--to", "b@x.example", "mail.eml"), '--realm "": no domain'),
         (("--config", "none.yaml", *FROM, "--to", "b@x.example", "mail.eml"), "none.yaml"),
         (("--policy", "none.yaml", *GIVEN[2:], *FROM, "--to", "b@x.example", "mail.eml"), "none.yaml"),
         ((*GIVEN, *FROM, "mail.eml"), "Missing option '--to'"),
