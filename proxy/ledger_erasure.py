@@ -25,6 +25,7 @@ from .ledger_entries import CELLS_PER_ENTRY, at_text, at_value
 from .ledger_file import BUSY_SECONDS
 from .ledger_holds import Ranges, bodies, ranges_of
 from .ledger_journal import Journal, now
+from .ledger_rebuild import DECIDING
 
 RETENTION = "retention"
 GROUNDS = (RETENTION, "request", "other")
@@ -48,7 +49,7 @@ class Retention:
     def _kept_days(self, body: dict[str, Any], cell: str) -> int | None:
         whole: int | None = body.get("retain_days")
         each: dict[int, int | None]
-        if "to" in body:
+        if body["kind"] in DECIDING:
             each = {decided["id"]: decided.get("retain_days", whole) for decided in body["to"]}
         elif body.get("message") is not None:
             each = self._of_message(body["message"])
@@ -66,7 +67,7 @@ class Retention:
             self._message, self._days = message, {}
             for (text,) in self._db.execute("SELECT body FROM entries WHERE message = ? ORDER BY id", (message,)):
                 body = json.loads(text)
-                for decided in body.get("to", ()):
+                for decided in body["to"] if body["kind"] in DECIDING else ():
                     self._days[decided["id"]] = decided.get("retain_days", body.get("retain_days"))
         return self._days
 

@@ -19,6 +19,7 @@ from .ledger_file import begin_writing
 from .migrations import DERIVED
 
 _EVERY = 2000
+DECIDING = ("message", "attempt")
 
 
 def entries(db: sqlite3.Connection) -> Iterator[Entry]:
@@ -73,6 +74,14 @@ def _empty(db: sqlite3.Connection) -> list[str]:
     ).fetchall()
     for table in DERIVED:
         db.execute(f"DROP TABLE {table}")
+    return make_tables(db, made)
+
+
+def make_tables(db: sqlite3.Connection, made: list[tuple[str, str, str]]) -> list[str]:
+    """Make derived tables (type, table and statement of each thing in the schema) and what filling them needs.
+
+    Returns the statements that make the indexes that can wait until they are full.
+    """
     late = []
     for kind, table, sql in sorted(made, key=lambda row: row[0] != "table"):
         if kind == "table" or table == "evidence":
@@ -82,21 +91,40 @@ def _empty(db: sqlite3.Connection) -> list[str]:
     return late
 
 
-def _apply(db: sqlite3.Connection, progress: Callable[[int], None]) -> int:
-    derived = Derived(db)
-    done = message = recipient = number = 0
-    for entry in entries(db):
+class Rebuilding:
+    """Fills empty derived tables from one entry after another. ``source``: where the entries are, if not in ``db``."""
+
+    def __init__(self, db: sqlite3.Connection, source: sqlite3.Connection | None = None) -> None:
+        self._db = db
+        self._derived = Derived(db, source)
+        self._number = self._message = self._recipient = 0
+        self.done = 0
+
+    def add(self, entry: Entry) -> None:
+        """The next entry. LedgerError when it cannot be read."""
         try:
-            derived.apply(entry)
-            for decided in entry.body.get("to", ()):
-                recipient = max(recipient, decided["id"])
+            self._derived.apply(entry)
+            for decided in entry.body["to"] if entry.kind in DECIDING else ():
+                self._recipient = max(self._recipient, decided["id"])
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise LedgerError(f"entry {entry.number} of the ledger cannot be read: {error!r}") from error
-        number, message, done = entry.number, max(message, entry.message or 0), done + 1
-        if done % _EVERY == 0:
-            derived.flush()
-            progress(done)
-    derived.flush()
-    db.execute("INSERT INTO head VALUES (1, ?, ?, ?)", (number, message, recipient))
-    progress(done)
-    return done
+        self._number, self._message = entry.number, max(entry.message or 0, self._message)
+        self.done += 1
+        if self.done % _EVERY == 0:
+            self._derived.flush()
+
+    def finish(self) -> None:
+        """Write the rest."""
+        self._derived.flush()
+        self._db.execute("INSERT INTO head VALUES (1, ?, ?, ?)", (self._number, self._message, self._recipient))
+
+
+def _apply(db: sqlite3.Connection, progress: Callable[[int], None]) -> int:
+    rebuilding = Rebuilding(db)
+    for entry in entries(db):
+        rebuilding.add(entry)
+        if rebuilding.done % _EVERY == 0:
+            progress(rebuilding.done)
+    rebuilding.finish()
+    progress(rebuilding.done)
+    return rebuilding.done
