@@ -66,7 +66,8 @@ class Judgement:
     ``verdicts`` in the order of RCPT. ``deliveries``: as few transactions as there are outcomes, empty when all
     is withheld or rejected. ``rejection``: the text of a 550 5.7.1 when every recipient is rejected. ``record``: what
     the ledger must hold before the final dot, None when nothing. ``counts``: messages that leave no row, by
-    direction and kind. ``mint``: some edit inserts a Message-ID whose value the ledger mints
+    direction and kind. ``unrecorded``: the Message-ID of mail that would have a row but for ``record: none``, so that its
+    answers can be told from those to nobody knows what. ``mint``: some edit inserts a Message-ID whose value the ledger mints
     (:func:`kaifu.proxy.transit.with_message_id`).
     """
 
@@ -76,6 +77,7 @@ class Judgement:
     record: Record | None
     counts: tuple[tuple[Direction, str], ...] = ()
     mint: bool = False
+    unrecorded: str | None = None
 
     @property
     def withheld(self) -> tuple[Verdict, ...]:
@@ -110,7 +112,7 @@ def without_additions(judgement: Judgement, *, one_header: bool = False) -> Judg
     if one_header:
         strips = [any(strips)] * len(strips)
     verdicts = tuple(map(_without_addition, judgement.verdicts, strips))
-    return Judgement(verdicts, deliveries_of(verdicts), judgement.rejection, None, judgement.counts)
+    return replace(judgement, verdicts=verdicts, deliveries=deliveries_of(verdicts), record=None, mint=False)
 
 
 def _without_addition(verdict: Verdict, strips: bool) -> Verdict:

@@ -278,6 +278,8 @@ class MilterHost:
     def _orders(self, judgement: Judgement, begun: Begun | None, message: Collected) -> Orders:
         for direction, kind in judgement.counts:
             self.ledger.count(direction, kind)
+        if judgement.unrecorded is not None:
+            self.ledger.leave_trace(judgement.unrecorded)
         if judgement.rejection is not None:
             reply = replies.REJECTED.saying(judgement.rejection)
             self._finish(begun, judgement.verdicts, Outcome.REFUSED, str(reply))

@@ -323,6 +323,8 @@ class Transfer:
         if answer is not None and answer.ok:
             for direction, kind in judgement.counts:
                 self._relay.ledger.count(direction, kind)
+            if judgement.unrecorded is not None:
+                self._relay.ledger.leave_trace(judgement.unrecorded)
         drop = self._served_key() if answer is not None and not answer.transient else None
         if self.begun is None and self._served is None and drop is None:
             return

@@ -26,7 +26,7 @@ from kaifu.proxy.consent import people_whose_consent_matters
 from kaifu.proxy.edits import HeaderEdit
 from kaifu.proxy.envelope import Recipient
 from kaifu.proxy.judgement import Action, Judgement, Verdict, also, deliveries_of, without_additions
-from kaifu.proxy.ledger import Evidence, Known, Query, Record, RecordedRecipient, RequestState
+from kaifu.proxy.ledger import Evidence, Grade, Known, Query, Record, RecordedRecipient, RequestState
 from kaifu.proxy.maildate import parse_date
 from kaifu.proxy.match import match_reply, match_reports, match_suspected
 from kaifu.proxy.observe import Observation
@@ -156,6 +156,7 @@ class _Judge:
             record,
             self._counts(verdicts, record),
             mint,
+            self._unrecorded(verdicts, plans, actions),
         )
 
     # one recipient
@@ -272,6 +273,10 @@ class _Judge:
     def _leaves_row(self, plan: _Plan, action: Action) -> bool:
         if plan.decision.record is Keep.NONE:
             return action is Action.WITHHOLD
+        return self._concerns_us(plan, action)
+
+    def _concerns_us(self, plan: _Plan, action: Action) -> bool:
+        """Is this something that a full record would tell of?"""
         kind = self.seen.message.kind
         if kind is Kind.MDN or plan.acts or action is not Action.FORWARD:
             return True
@@ -303,6 +308,7 @@ class _Judge:
             (*plan.request.not_possible, *plan.notify.not_possible) if enforced else (),
             decision.retain_days,
             decision.basis,
+            Grade(decision.confirm.value),
         )
 
     def _words_of(self, edits: tuple[HeaderEdit, ...]) -> tuple[str, ...]:
@@ -343,6 +349,17 @@ class _Judge:
             recipients,
             evidence,
         )
+
+    def _unrecorded(self, verdicts: Sequence[Verdict], plans: Sequence[_Plan], actions: Sequence[Action]) -> str | None:
+        """The Message-ID of mail that ``record: none`` alone keeps off the record; only then is there nothing to answer to."""
+        seen = self.seen
+        if seen.message_id is None or seen.message.kind is not Kind.MAIL or any(v.recorded for v in verdicts):
+            return None
+        kept_off = (
+            plan.decision.record is Keep.NONE and self._concerns_us(plan, action)
+            for plan, action in zip(plans, actions, strict=True)
+        )
+        return seen.message_id if any(kept_off) else None
 
     def _minting(
         self, verdicts: tuple[Verdict, ...], plans: Sequence[_Plan], for_all: bool

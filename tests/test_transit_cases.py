@@ -1,6 +1,7 @@
 """Judgements from files: each ``transit_cases/*.yaml`` holds one policy, what the ledger knows, and small messages.
 
-The first document of a file says ``policy``, ``realm``, ``known`` and perhaps a ``message`` for all; every other one is a case::
+The first document of a file says ``policy``, ``realm``, ``known`` and perhaps a ``message``, whom to believe (``border: […]``) and whose
+mail goes to whom (``aliases``, the text of a file) for all; every other one is a case::
 
     title: a sentence that says what is shown
     from: alice@example.co.jp              (<> is the null reverse-path)
@@ -10,7 +11,7 @@ The first document of a file says ``policy``, ``realm``, ``known`` and perhaps a
     expect:
       header: |                            (what all recipients get; "unchanged"; or one per delivery:)
       deliveries: [{to: […], header: …, notify: {address: "SUCCESS,FAILURE"}}]
-      withheld: […], rejected: true, counts: [outbound mail], mint: true
+      withheld: […], rejected: true, counts: [outbound mail], mint: true, unrecorded: a Message-ID
       record: {…}, recipients: {address: {…}}, evidence: [{…}]      (each: the fields that are named must be so)
       because: {address: a piece of the sentence}
 
@@ -32,13 +33,16 @@ import yaml
 from kaifu.policies.facts import AskedBy, Consent, Realm
 from kaifu.policies.load import load
 from kaifu.proxy.address import parse_mail, parse_rcpt
+from kaifu.proxy.aliases import Aliases, parse_aliases
 from kaifu.proxy.edits import splice
 from kaifu.proxy.envelope import Envelope, Recipient
 from kaifu.proxy.judgement import Judgement
 from kaifu.proxy.ledger import Evidence, Known, Original, OriginalRecipient, RequestState
 from kaifu.proxy.message import HeaderBlock, split_message
 from kaifu.proxy.observe import needs_body, observe
+from kaifu.proxy.organisation import organisational_domain
 from kaifu.proxy.transit import judge, query, with_message_id
+from kaifu.proxy.trust import Trust
 
 HERE = Path(__file__).parent
 FILES = sorted((HERE / "transit_cases").glob("*.yaml"))
@@ -125,6 +129,13 @@ class Ledger:
         )
 
 
+def _trust(case: Case, realm: Realm) -> Trust:
+    entries, bad = parse_aliases(case.common.get("aliases", ""))
+    assert not bad
+    border = frozenset(case.given.get("border", case.common.get("border", ())))
+    return Trust(border, Aliases(entries, realm), organisational_domain)
+
+
 @dataclass
 class Outcome:
     """What came of a case. ``ledger`` translates its numbers."""
@@ -140,15 +151,17 @@ def _judge(case: Case) -> Outcome:
     header, offset = split_message(raw)
     block, envelope = HeaderBlock.parse(header), _envelope(given)
     policy = load(given.get("policy", case.common["policy"]), "policy.yaml")
+    realm = Realm(case.common["realm"])
     body = raw[offset:] if needs_body(envelope, block) else None
     seen = observe(
         envelope,
         block,
         body,
         True,
-        realm=Realm(case.common["realm"]),
+        realm=realm,
         request_headers=policy.request_headers,
         outside=given.get("outside", False),
+        trust=_trust(case, realm),
     )
     ledger = Ledger(given.get("known", case.common.get("known", ())), given.get("consent", {}))
     judgement = judge(
@@ -173,6 +186,7 @@ def test_a_message_is_judged_as_its_file_says(case: Case) -> None:
     assert withheld == expect.get("withheld", [])
     assert (judgement.rejection is not None) == expect.get("rejected", False)
     assert judgement.mint == expect.get("mint", False)
+    assert judgement.unrecorded == expect.get("unrecorded")
     assert [f"{direction} {kind}" for direction, kind in judgement.counts] == expect.get("counts", [])
     _check_record(case, outcome)
     for verdict in judgement.verdicts:
