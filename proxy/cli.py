@@ -25,6 +25,7 @@ COMMANDS = {
     "policy": ("cli_policy", "policy"),
     "inspect": ("cli_inspect", "inspect"),
     "receipts": ("cli_receipts", "receipts"),
+    "audit": ("cli_audit", "audit"),
     "ledger": ("cli_ledger", "ledger"),
 }
 

@@ -1,7 +1,7 @@
 """``kaifu policy explain``: the decision about a message in a file, and the reason, for each recipient.
 
-Reads the file, the policy and, when settings are used, the ledger; changes and sends nothing. Exit status 0; 2 when
-something cannot be read or understood.
+Reads the file, the policy and, when settings are used, the ledger; sends and changes nothing, except that to have asked the ledger
+about somebody is on record there. Exit status 0; 2 when something cannot be read or understood.
 """
 
 from __future__ import annotations
@@ -19,10 +19,14 @@ from kaifu.policies.document import ProblemsError
 from kaifu.policies.facts import Realm
 from kaifu.policies.load import load_file
 from kaifu.policies.rules import Policy
+from kaifu.proxy.access import access, caller
 from kaifu.proxy.display import json_line, visible
 from kaifu.proxy.explain import Explanation, Question, as_lines, as_object, explain
 from kaifu.proxy.ledger import LedgerError
-from kaifu.proxy.settings import Settings, config_path, load_settings
+from kaifu.proxy.ledger_cli import Failure, failing, trusted_settings
+from kaifu.proxy.ledger_desk import Desk
+from kaifu.proxy.ledger_open import ledger_path
+from kaifu.proxy.settings import Settings, config_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +83,14 @@ def explain_command(
 
 
 def _answer(sources: _Sources, question: Question) -> Explanation:
-    ledger = sources.settings.ledger if sources.settings is not None else None
-    if ledger is None:
+    settings = sources.settings
+    if settings is None:
         return explain(sources.policy, sources.realm, question)
+    path = ledger_path(settings.ledger)
     try:
-        return explain(sources.policy, sources.realm, question.asking(ledger))
-    except LedgerError as error:
+        with Desk(path, access(caller(), settings.roles)) as desk, failing(path):
+            return explain(sources.policy, sources.realm, question.asking(desk.known))
+    except (LedgerError, Failure) as error:
         click.echo(visible(f"{error}; explained without it"), err=True)
         return explain(sources.policy, sources.realm, question)
 
@@ -98,7 +104,7 @@ def _sources(policy_file: str | None, domains: tuple[str, ...], config: str | No
     path = config_path(config)
     if policy_file is not None and config is None and not path.exists():
         raise ValueError("--policy needs --realm DOMAIN (which domains are ours?), or settings that say it")
-    settings = load_settings(path)
+    settings = trusted_settings(config, caller())
     return _Sources(load_file(policy_file or settings.policy), settings.realm, settings)
 
 

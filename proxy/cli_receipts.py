@@ -7,7 +7,6 @@ cannot be used 2.
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -15,7 +14,7 @@ from contextlib import contextmanager
 from functools import reduce
 from itertools import islice
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import click
 from rich.console import Console
@@ -29,9 +28,9 @@ from .ledger import Outcome, RequestState
 from .ledger_cli import (
     Chosen,
     Command,
-    Failure,
     a_moment,
     any_of,
+    as_utf8,
     at_desk,
     can_show,
     chosen,
@@ -39,6 +38,7 @@ from .ledger_cli import (
     moment,
     right_now,
     standard_output,
+    write_file,
 )
 from .ledger_desk import CONFIRMED_BY, Desk, Detail, Filter, Row
 from .ledger_shown import table, write_csv, write_json
@@ -137,7 +137,8 @@ def list_command(
     with at_desk(where) as desk:
         found = desk.rows(wanted, newest_first=not oldest_first, at_once=min(limit or 500, 500))
         if as_json or as_csv:
-            _write(write_json if as_json else write_csv, islice(found, limit or None), sys.stdout)
+            as_utf8()
+            (write_json if as_json else write_csv)(islice(found, limit or None), sys.stdout)
             return
         _print_table(islice(found, limit or None), where)
         if limit and next(found, None) is not None:
@@ -150,13 +151,6 @@ def _print_table(found: Iterator[Row], where: Chosen) -> None:
         click.echo("Nothing in the ledger fits.")
         return
     table((row for some in ((first,), found) for row in some), _console(), where.zone, _marks())
-
-
-def _write(write: Callable[[Iterable[Row], TextIO], int], found: Iterable[Row], stream: TextIO) -> None:
-    if stream is sys.stdout:
-        # Scripts read UTF-8 whatever the terminal speaks.
-        standard_output(encoding="utf-8", newline="")
-    write(found, stream)
 
 
 @receipts.command()
@@ -210,27 +204,15 @@ def export(
     write = write_json if as_json else write_csv
     with at_desk(where) as desk:
         if output is None:
-            _write(write, desk.rows(wanted, what="export", newest_first=False), sys.stdout)
+            found = desk.rows(wanted, what="export", newest_first=False)
+            as_utf8()
+            write(found, sys.stdout)
             return
         desk.own_files("--output", "leave it out and write > FILE")
         found = desk.rows(wanted, what="export", newest_first=False)
         with _progress(desk, wanted) as counted:
-            number = _export(lambda stream: write(counted(found), stream), output)
+            number = write_file(lambda stream: write(counted(found), stream), output)
     click.echo(f"{number} rows written to {output}.", err=True)
-
-
-def _export(write: Callable[[TextIO], int], output: Path) -> int:
-    part = output.with_name(output.name + ".part")
-    try:
-        with open(
-            os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8", newline=""
-        ) as stream:
-            number = write(stream)
-        part.replace(output)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise Failure(f"{output}: {error.strerror or error}") from None
-    return number
 
 
 @contextmanager

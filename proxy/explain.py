@@ -4,8 +4,8 @@ Called by ``kaifu policy explain``. It asks the same functions as the relay (:mo
 what the relay would do with this envelope, this file and this policy; the size is always known here. It shows beside
 it why each rule before the deciding one does not hold.
 
-Reads the ledger when it is told where one is (read only: consent, and who asked for what a report answers). Fails with
-ValueError for an address and :class:`~kaifu.proxy.ledger.LedgerError` for the ledger.
+Asks the ledger when it is told how (consent, and who asked for what a report answers). Fails with ValueError for an address, and
+with what asking the ledger fails with.
 """
 
 from __future__ import annotations
@@ -23,8 +23,7 @@ from kaifu.policies.trace import RuleTrace, Trace, trace
 from kaifu.proxy.address import AddressError, parse_mail, parse_rcpt
 from kaifu.proxy.envelope import Envelope
 from kaifu.proxy.judgement import Action, Judgement, Verdict
-from kaifu.proxy.ledger import Known
-from kaifu.proxy.ledger_open import look_up
+from kaifu.proxy.ledger import Known, Query
 from kaifu.proxy.message import HeaderBlock, split_message
 from kaifu.proxy.observe import Observation, needs_body, observe
 from kaifu.proxy.reports import PREFIX
@@ -49,17 +48,17 @@ class Explanation:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked. ``raw``: the file. ``ledger``: URL of the ledger to ask, or None. ``dsn``: the next hop offers it."""
+    """What is asked. ``raw``: the file. ``ledger``: how to ask the ledger, or None. ``dsn``: the next hop offers it."""
 
     sender: str
     recipients: Sequence[str]
     raw: bytes
     now: datetime
-    ledger: str | None = None
+    ledger: Callable[[Query], Known] | None = None
     outside: bool = False
     dsn: bool = True
 
-    def asking(self, ledger: str) -> Question:
+    def asking(self, ledger: Callable[[Query], Known]) -> Question:
         """The same question, with a ledger to ask."""
         return replace(self, ledger=ledger)
 
@@ -80,7 +79,7 @@ def explain(policy: Policy, realm: Realm, question: Question) -> Explanation:
         request_headers=policy.request_headers,
         outside=question.outside,
     )
-    known = Known() if question.ledger is None else look_up(question.ledger, query(policy, seen))
+    known = Known() if question.ledger is None else question.ledger(query(policy, seen))
     now, size = question.now, len(raw)
     judgement = judge(policy, seen, known, now=now, queue_id="", hostname="", dsn=question.dsn, size=size)
     facts = facts_of(policy, seen, known, now=now, size=size)

@@ -7,6 +7,7 @@ standard error; :class:`Failure` is that.
 from __future__ import annotations
 
 import io
+import os
 import re
 import sqlite3
 import sys
@@ -15,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 import click
 
@@ -188,3 +189,23 @@ def can_show(text: str) -> bool:
     except (UnicodeEncodeError, LookupError):
         return False
     return True
+
+
+def as_utf8() -> None:
+    """Before CSV or JSON goes to standard output: scripts read UTF-8 whatever the terminal speaks."""
+    standard_output(encoding="utf-8", newline="")
+
+
+def write_file(write: Callable[[TextIO], int], output: Path) -> int:
+    """Write a file that its owner alone reads, and that is there only when it is complete. Raises :class:`Failure`."""
+    part = output.with_name(output.name + ".part")
+    try:
+        with open(
+            os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8", newline=""
+        ) as stream:
+            number = write(stream)
+        part.replace(output)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise Failure(f"{output}: {error.strerror or error}") from None
+    return number

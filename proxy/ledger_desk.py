@@ -22,6 +22,7 @@ from kaifu.policies.facts import Consent
 
 from .access import Access, AccessError, Role, refusal
 from .ledger import Known, LedgerError, Query
+from .ledger_acts import WHAT
 from .ledger_audit import Act, ActFilter, ActPlace, acts, acts_page
 from .ledger_entries import at_text, canonical
 from .ledger_figures import entries, figures
@@ -32,7 +33,7 @@ from .ledger_people import CONFIRMED_BY, record, writing
 from .ledger_read import Detail, Filter, Place, Row, count, detail, messages_called, page, rows
 from .ledger_rebuild import rebuild
 
-__all__ = ["CONFIRMED_BY", "Act", "ActFilter", "Desk", "Detail", "Filter", "Place", "Row"]
+__all__ = ["CONFIRMED_BY", "WHAT", "Act", "ActFilter", "Desk", "Detail", "Filter", "Place", "Row"]
 
 
 class Desk:
@@ -160,14 +161,13 @@ class Desk:
         return acts_page(db, wanted, after=after, limit=limit, newest_first=newest_first)
 
     def known(self, query: Query) -> Known:
-        """What a host would be told: originals and consent, for ``policy explain``. A ledger that is not there knows nothing."""
-        if not query or not self._is_there():
+        """What a host would be told of originals and consent, for ``policy explain``. A ledger that is not there knows nothing."""
+        asked = {name: list(getattr(query, name)) for name in ("message_ids", "envids", "consent_of")}
+        wanted = {name: given for name, given in asked.items() if given}
+        if not wanted or not self._is_there():
             return Known()
         db = self._open(Role.AUDITOR, "policy explain")
-        asked = {
-            "message_ids": list(query.message_ids), "envids": list(query.envids), "consent_of": list(query.consent_of),
-        }  # fmt: skip
-        self._looked("explain", {key: value for key, value in asked.items() if value})
+        self._looked("explain", wanted)
         db.execute("BEGIN")
         try:
             return look(db, query)

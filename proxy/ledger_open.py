@@ -1,18 +1,16 @@
 """From the ``ledger:`` setting to a ledger.
 
-Called by hosts at start, and by who asks one question only. ``sqlite:////var/lib/kaifu/ledger.db`` is a file by its absolute path (four slashes). Fails with
+Called by hosts at start. ``sqlite:////var/lib/kaifu/ledger.db`` is a file by its absolute path (four slashes). Fails with
 :class:`LedgerError` for anything else, for a directory that does not exist, for a file that is no ledger or of a newer version.
 """
 
 from __future__ import annotations
 
-import sqlite3
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from .ledger import Known, Ledger, LedgerError, Query
-from .ledger_file import Store, explain, prepare
-from .ledger_look import look
+from .ledger import Ledger, LedgerError
+from .ledger_file import prepare
 from .ledger_sqlite import SqliteLedger
 
 
@@ -32,18 +30,3 @@ def open_ledger(url: str, *, create: bool = True) -> Ledger:
     path = ledger_path(url)
     prepare(path, create=create)
     return SqliteLedger(path)
-
-
-def look_up(url: str, asked: Query) -> Known:
-    """The ledger's answer, read only. A ledger that does not exist yet knows nothing."""
-    path = ledger_path(url)
-    try:
-        if not path.exists():
-            return Known()
-        store = Store(path, write=False)
-        try:
-            return look(store.db, asked)
-        finally:
-            store.close()
-    except (sqlite3.Error, OSError, LedgerError) as error:
-        raise explain(error, path) from error

@@ -8,7 +8,7 @@ and a spreadsheet never takes a cell for a formula.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import tzinfo
 from typing import Any, TextIO
 
@@ -86,20 +86,30 @@ def harmless(value: object) -> str:
 
 def write_csv(rows: Iterable[Row], stream: TextIO) -> int:
     """All rows as CSV (RFC 4180, UTF-8) with a header line; returns how many."""
-    writer = csv.writer(stream, lineterminator="\r\n")
-    writer.writerow(COLUMNS)
-    number = 0
-    for row in rows:
-        writer.writerow([harmless(value) for value in as_object(row).values()])
-        number += 1
-    return number
+    return csv_objects(map(as_object, rows), COLUMNS, stream)
 
 
 def write_json(rows: Iterable[Row], stream: TextIO) -> int:
     """All rows as JSON, one object per line; returns how many."""
+    return json_objects(map(as_object, rows), stream)
+
+
+def csv_objects(objects: Iterable[dict[str, Any]], columns: Sequence[str], stream: TextIO) -> int:
+    """Objects with these keys as CSV with a header line; returns how many."""
+    writer = csv.writer(stream, lineterminator="\r\n")
+    writer.writerow(columns)
     number = 0
-    for row in rows:
-        stream.write(json_line(as_object(row)) + "\n")
+    for each in objects:
+        writer.writerow([harmless(value) for value in each.values()])
+        number += 1
+    return number
+
+
+def json_objects(objects: Iterable[dict[str, Any]], stream: TextIO) -> int:
+    """Objects as JSON, one per line; returns how many."""
+    number = 0
+    for each in objects:
+        stream.write(json_line(each) + "\n")
         number += 1
     return number
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from tests.ledger_values import journal, record, store, to
+from tests.ledger_values import bodies, journal, record, store, to
 
 from kaifu.policies.facts import AskedBy, Consent
 from kaifu.proxy.cli import cli
@@ -169,13 +169,20 @@ def test_times_are_read_in_the_zone_of_the_settings(here: Path) -> None:
 def test_with_settings_the_ledger_is_asked_who_asked(here: Path) -> None:
     with store(here / "ledger.db") as opened, journal(opened) as made:
         made.begin(record(to("yamada@partner.example", request=RequestState.ADDED, asked_by=AskedBy.POLICY)))
-    before = (here / "ledger.db").read_bytes()
     found = told("--config", "kaifu.yaml", "--from", "<>", "--to", "sato@example.co.jp", "receipt.eml")
     (recipient,) = found["recipients"]
     assert found["ledger"] is True
     assert recipient["action"] == "withhold"
     assert [(e["verdict"], e["value"]) for e in found["evidence"]] == [("matched", "displayed")]
-    assert (here / "ledger.db").read_bytes() == before
+    (_, look) = [json.loads(body) for body in bodies(here / "ledger.db")]
+    assert (look["kind"], look["what"]) == ("looked", "explain")
+
+
+def test_what_the_ledger_is_not_asked_leaves_no_trace(here: Path) -> None:
+    with store(here / "ledger.db") as opened, journal(opened) as made:
+        made.begin(record(to("yamada@partner.example")))
+    told("--config", "kaifu.yaml", "--from", "<>", "--to", "tanaka@elsewhere.example", "mail.eml")
+    assert len(bodies(here / "ledger.db")) == 1
 
 
 def test_with_settings_the_ledger_is_asked_for_consent(here: Path) -> None:

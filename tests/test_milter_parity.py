@@ -34,8 +34,9 @@ from kaifu.proxy.delivery import mail_command, rcpt_command
 from kaifu.proxy.edits import splice
 from kaifu.proxy.envelope import Envelope
 from kaifu.proxy.judgement import Judgement
-from kaifu.proxy.ledger import Known
-from kaifu.proxy.ledger_open import look_up
+from kaifu.proxy.ledger import Known, Query
+from kaifu.proxy.ledger_file import Store
+from kaifu.proxy.ledger_look import look
 from kaifu.proxy.message import HeaderBlock, split_message
 from kaifu.proxy.observe import needs_body, observe
 from kaifu.proxy.transit import judge, query, with_message_id
@@ -99,11 +100,19 @@ class Sides:
             realm=self.realm, request_headers=self.policy.request_headers,
         )  # fmt: skip
         asked = query(self.policy, seen)
-        known = look_up(f"sqlite:///{self.milter.ledger}", asked) if asked.message_ids or asked.envids else Known()
+        known = self.known(asked) if asked.message_ids or asked.envids else Known()
         now = datetime.now(ZoneInfo("Asia/Tokyo"))
         return judge(
             self.policy, seen, known, now=now, queue_id="", hostname="mx.example.co.jp", dsn=True, size=len(raw)
         ), block  # fmt: skip
+
+    def known(self, asked: Query) -> Known:
+        """What the milter's ledger knows."""
+        store = Store(Path(self.milter.ledger), write=False)
+        try:
+            return look(store.db, asked)
+        finally:
+            store.close()
 
     def compare(self, mail: bytes, to: Sequence[bytes], raw: bytes) -> bool:
         """Send it through the milter; what it does must be what the relay would. False: the relay would split it."""
