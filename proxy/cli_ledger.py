@@ -1,6 +1,6 @@
 """``kaifu ledger``: look after the ledger itself.
 
-``stats`` only reads. ``rebuild`` recomputes the derived tables and ``migrate`` brings the schema up to date; the relay does the
+``stats`` only reads, and so does ``verify`` (with ``seal`` in :mod:`kaifu.proxy.cli_seal`). ``rebuild`` recomputes the derived tables and ``migrate`` brings the schema up to date; the relay does the
 latter by itself when it starts. Exit status 0, or 2 with one sentence when it cannot be done.
 """
 
@@ -13,6 +13,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from .cli_seal import seal_command, verify_command
 from .display import json_line, visible
 from .ledger_cli import at_desk, chosen, ledger_options
 from .ledger_desk import Desk
@@ -21,6 +22,10 @@ from .ledger_desk import Desk
 @click.group()
 def ledger() -> None:
     """Look after the ledger."""
+
+
+ledger.add_command(verify_command)
+ledger.add_command(seal_command)
 
 
 @ledger.command()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import islice
 from typing import Any
 
@@ -100,6 +101,7 @@ class Beside:
         self.db.close()
 
 
+@lru_cache(maxsize=1)
 def _schema() -> list[tuple[str, str, str, str]]:
     """What this version makes."""
     db = sqlite3.connect(":memory:", isolation_level=None)
