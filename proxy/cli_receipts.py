@@ -1,7 +1,7 @@
 """``kaifu receipts``: who was asked, what came back, and what people noted.
 
-``list``, ``show`` and ``export`` read page by page and never hold the relay up; that somebody looked is an entry. ``note`` writes one
-entry. Exit status 0; ``show`` of a message that the ledger does not have 1; bad usage or a ledger that
+``list``, ``show`` and ``export`` read page by page and never hold the relay up; that somebody looked is an entry. So does
+``unmatched``, over what names no message of ours. ``note`` and ``pair`` write one entry. Exit status 0; ``show`` of a message that the ledger does not have 1; bad usage or a ledger that
 cannot be used 2.
 """
 
@@ -24,7 +24,7 @@ from kaifu.policies.facts import Direction
 
 from . import ledger_timeline
 from .display import json_line, visible
-from .ledger import Outcome, RequestState
+from .ledger import Grade, Outcome, RequestState
 from .ledger_cli import (
     Chosen,
     Command,
@@ -41,7 +41,7 @@ from .ledger_cli import (
     write_file,
 )
 from .ledger_desk import CONFIRMED_BY, Desk, Detail, Filter, Row
-from .ledger_shown import table, write_csv, write_json
+from .ledger_shown import local, table, write_csv, write_json
 from .ledger_states import MARKS, State
 
 ON_A_SCREEN = 50
@@ -75,6 +75,7 @@ _FILTERS = (
     _words_option("--direction", "directions", tuple(Direction)),
     _words_option("--kind", "kinds", ("mail", "mdn", "dsn")),
     _words_option("--request", "requests", tuple(RequestState)),
+    _words_option("--grade", "grades", tuple(Grade)),
     _words_option("--outcome", "outcomes", tuple(Outcome)),
     click.option("--message-id", metavar="ID", help="The Message-ID, with or without brackets."),
     click.option("--subject", metavar="TEXT", help="Part of the subject."),
@@ -269,12 +270,67 @@ def note(
             click.echo(f"Entry {number}: note {revoked} is revoked.")
         elif confirmed_by is not None:
             number = desk.attest(recipients[0], confirmed_by, seen_at, text)
-            again = shlex.join(_words(name, to, config, number))
+            again = shlex.join(_words("note", name, to, config, number))
             click.echo(f"Entry {number}: noted. To take it back: {visible(again)}")
 
 
-def _words(name: str, to: str | None, config: str | None, entry: int) -> list[str]:
-    """The command that revokes a note."""
-    words = ["kaifu", "receipts", "note", name, "--revoke", str(entry)]
+@receipts.command()
+@click.argument("name", metavar="ID")
+@click.option("--to", metavar="RECIPIENT", help="The recipient that was asked; needed when the message has several.")
+@click.option("--with", "other", metavar="ADDRESS", help="The address that answered instead.")
+@click.option("--text", default="", help="How you know, in your words.")
+@click.option("--revoke", "revoked", type=click.IntRange(min=1), metavar="ENTRY", help="Take a pairing back.")
+@ledger_options
+def pair(
+    name: str,
+    to: str | None,
+    other: str | None,
+    text: str,
+    revoked: int | None,
+    config: str | None,
+    ledger_url: str | None,
+) -> None:
+    """Say that another address answers for a recipient: what came from it counts, for this message and all others.
+
+    It stays on record that you said so; --revoke takes it back with a further entry.
+    """
+    if (other is None) == (revoked is None):
+        raise click.UsageError("give --with ADDRESS, or --revoke ENTRY")
+    with at_desk(chosen(config, ledger_url)) as desk:
+        recipients = desk.recipients_called(name, to, "pair")
+        if revoked is not None:
+            number = desk.unpair(revoked, recipients)
+            click.echo(f"Entry {number}: pairing {revoked} is revoked.")
+        elif other is not None:
+            number = desk.pair(recipients[0], other, text)
+            again = shlex.join(_words("pair", name, to, config, number))
+            click.echo(f"Entry {number}: paired. To take it back: {visible(again)}")
+
+
+@receipts.command()
+@click.option("--json", "as_json", is_flag=True, help="One object per piece of evidence, each on one line.")
+@ledger_options
+def unmatched(as_json: bool, config: str | None, ledger_url: str | None) -> None:
+    """Receipts and reports that name no message of ours, newest first; they are kept for 14 days."""
+    where = chosen(config, ledger_url)
+    with at_desk(where) as desk:
+        found = desk.unmatched()
+    if as_json:
+        standard_output(encoding="utf-8", newline="")
+    elif not found:
+        click.echo("Nothing came in the last 14 days that matches no message.")
+    console = _console()
+    for one in found:
+        if as_json:
+            click.echo(json_line(ledger_timeline.unmatched_object(one)))
+        else:
+            carrier = f" (message {one.carrier})" if one.carrier is not None else ""
+            line = f"{local(one.at, where.zone)}  {ledger_timeline.unmatched_line(one)}{carrier}"
+            console.print(line, soft_wrap=True)
+
+
+def _words(command: str, name: str, to: str | None, config: str | None, entry: int) -> list[str]:
+    """The command that revokes a note or a pairing."""
+    words = ["kaifu", "receipts", command, name, "--revoke", str(entry)]
     words += ["--to", to] if to is not None else []
     return words + (["--config", config] if config is not None else [])

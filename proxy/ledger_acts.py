@@ -12,7 +12,7 @@ from typing import Any
 
 from .ledger_entries import Entry
 
-LOOKS = ("list", "show", "export", "audit", "explain")
+LOOKS = ("list", "show", "export", "unmatched", "audit", "explain")
 """What can be looked at: word for word what an entry of the kind ``looked`` says."""
 
 WORDS = {

@@ -1,7 +1,8 @@
 """Who answered for a recipient, as lists name them: one line per mailbox, with the strongest that came from it and its grade.
 
 Called by :mod:`kaifu.proxy.ledger_read` for the recipients of a page, within its read transaction. What counts comes first; then what
-might: answers of other addresses that nobody paired, and answers below the grade that the rule asks for. Fails with sqlite3's errors.
+might: answers of other addresses that nobody paired, and answers below the grade that the rule asks for, unless the same
+mailbox said as much in a way that counts. Fails with sqlite3's errors.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from .ledger import EvidenceKind, Verdict
-from .ledger_states import is_stronger, standing_of
+from .ledger_states import Standing, is_answer, is_stronger, standing_of
 
 _AT_ONCE = 500
 _QUERY = (
@@ -46,16 +47,22 @@ def answers_of(db: sqlite3.Connection, recipients: Sequence[int]) -> dict[int, t
         for recipient, answerer, counts, verdict, kind, value, grade, at, address in rows:
             key = recipient, not counts, answerer
             answer = Answer(address, not answerer, kind, value, grade, at, verdict, bool(counts))
-            if key not in found or _stronger(answer, found[key]):
+            if is_answer(_standing(answer)) and (key not in found or _stronger(answer, found[key])):
                 found[key] = answer
     grouped: dict[int, list[Answer]] = {}
-    for (recipient, _, _), answer in found.items():
-        grouped.setdefault(recipient, []).append(answer)
+    for (recipient, without, answerer), answer in found.items():
+        counted = found.get((recipient, False, answerer))
+        if not without or counted is None or is_stronger(_standing(answer), _standing(counted)):
+            grouped.setdefault(recipient, []).append(answer)
     return {
         recipient: tuple(sorted(some, key=lambda one: (not one.counts, one.at))) for recipient, some in grouped.items()
     }
 
 
+def _standing(answer: Answer) -> Standing:
+    return standing_of(answer.kind, answer.value, answer.at, answer.grade)
+
+
 def _stronger(one: Answer, other: Answer) -> bool:
-    first, second = (standing_of(each.kind, each.value, each.at, each.grade) for each in (one, other))
+    first, second = _standing(one), _standing(other)
     return is_stronger(first, second) or (one.at < other.at and not is_stronger(second, first))

@@ -12,9 +12,11 @@ When the ledger cannot be written nothing is shown. Every method raises :class:`
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import fields
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,15 +25,22 @@ from kaifu.policies.facts import Consent
 from .access import Access, AccessError, Role, refusal
 from .ledger import Known, LedgerError, Query
 from .ledger_acts import WHAT
+from .ledger_anchor import Anchor
+from .ledger_apart import Unmatched, unmatched
 from .ledger_audit import Act, ActFilter, ActPlace, acts, acts_page
+from .ledger_detail import Detail, detail
 from .ledger_entries import at_text, canonical
 from .ledger_figures import entries, figures
 from .ledger_file import Database, Store, explain, prepare
 from .ledger_keys import search_key
 from .ledger_look import look
+from .ledger_pairs import answers_between, pairable
 from .ledger_people import CONFIRMED_BY, record, writing
-from .ledger_read import Detail, Filter, Place, Row, count, detail, messages_called, page, rows
+from .ledger_places import PlaceError, behind, newest_anchor, places_of, send
+from .ledger_read import Filter, Place, Row, count, messages_called, page, rows
 from .ledger_rebuild import rebuild
+from .ledger_verify import Report, verify
+from .settings import Anchors
 
 __all__ = ["CONFIRMED_BY", "WHAT", "Act", "ActFilter", "Desk", "Detail", "Filter", "Place", "Row"]
 
@@ -112,6 +121,12 @@ class Desk:
         """How much is in the ledger."""
         return figures(self._open(Role.VIEWER, "ledger stats"))
 
+    def verify(
+        self, anchors: Sequence[Anchor], now: int, progress: Callable[[int, int], None] = lambda *_: None
+    ) -> Report:
+        """Has anybody changed the ledger? ``now``: UTC microseconds; ``progress``: entries done, and of how many."""
+        return verify(self._open(Role.VIEWER, "ledger verify"), anchors, now, progress)
+
     # What an auditor may.
 
     def rows(
@@ -145,6 +160,12 @@ class Desk:
         for number in numbers:
             self._looked("show", {}, number)
         return [found for number in numbers if (found := detail(db, number)) is not None]
+
+    def unmatched(self) -> list[Unmatched]:
+        """Evidence that matches nothing, newest first, as far as it has not expired."""
+        db = self._open(Role.AUDITOR, "receipts unmatched")
+        self._looked("unmatched", {})
+        return list(unmatched(db, int(time.time())))
 
     def acts(self, wanted: ActFilter, *, newest_first: bool = True, at_once: int = 500) -> Iterator[Act]:
         """Who did what. Itself on record, as ``audit``."""
@@ -215,11 +236,50 @@ class Desk:
         with writing(self.path) as journal:
             return journal.revoke(entry, recipients, self.actor)
 
+    def pair(self, recipient: int, other: str, text: str) -> int:
+        """Record that another address answers for a recipient, wherever both occur. Returns the entry's number.
+
+        LedgerError for an address that has answered nothing: it is most likely mistyped.
+        """
+        db = self._open(Role.ADMIN, "receipts pair")
+        _, address, asked, key = pairable(db, recipient, other)
+        if not answers_between(db, asked, key):
+            raise LedgerError(f"{other} has answered nothing that was sent to {address}")
+        with writing(self.path) as journal:
+            return journal.pair(recipient, other, self.actor, text)
+
+    def unpair(self, entry: int, recipients: tuple[int, ...]) -> int:
+        """Take back a pairing with one of these recipients. Returns the entry's number."""
+        self._open(Role.ADMIN, "receipts pair")
+        with writing(self.path) as journal:
+            return journal.unpair(entry, recipients, self.actor)
+
     def consent(self, address_key: str, consent: Consent, note: str = "") -> int:
         """Record what a person (:attr:`Mailbox.key`) said about being asked. Returns the entry's number."""
         self._open(Role.ADMIN, "consent")
         with writing(self.path) as journal:
             return journal.consent(address_key, consent, self.actor, note)
+
+    def anchor(self, now: datetime) -> Anchor | None:
+        """The head of the ledger as it is; None for an empty one."""
+        return newest_anchor(self._open(Role.ADMIN, "ledger seal"), now)
+
+    def seal(self, anchors: Anchors, now: datetime) -> tuple[Anchor | None, list[str]]:
+        """Send the head to those places that do not have it: what was sent, if anything, and a sentence for each that failed."""
+        db = self._open(Role.ADMIN, "ledger seal")
+        anchor, sent, failed = newest_anchor(db, now), list[str](), list[str]()
+        if anchor is None:
+            return None, failed
+        for place in behind(db, places_of(anchors)):
+            try:
+                send(anchors, place, anchor)
+                sent.append(place)
+            except PlaceError as error:
+                failed.append(str(error))
+        if not sent:
+            return None, failed
+        record(self.path, "anchored", {"batch": anchor.batch, "to": sent}, {"actor": self.actor})
+        return anchor, failed
 
     def entries(self) -> int:
         """How many entries a rebuild will read."""

@@ -282,7 +282,10 @@ class Journal:
 
     def _is_late(self, found: Evidence, at: int) -> bool:
         cited = cited_by(found)
-        return cited is not None and has_trace(self._db, cited, at // 1_000_000) and self._about(found) is None
+        if cited is None or not has_trace(self._db, cited, at // 1_000_000):
+            return False
+        self.flush()
+        return self._about(found) is None
 
     def _evidence(self, record: Record, found: Evidence, begun: Begun) -> None:
         self.flush()

@@ -1,4 +1,4 @@
-"""Questions that people and screens ask of the ledger: lists by keyset, and all about one message.
+"""Questions that people and screens ask of the ledger: lists by keyset (all about one message: :mod:`kaifu.proxy.ledger_detail`).
 
 Called by ``kaifu receipts`` and by screens, on a read-only connection. Every function is one short read transaction, so nobody
 who looks slows the relay down or keeps its log from being trimmed; a list is read page by page, each beginning after
@@ -17,7 +17,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from .ledger_acts import LOOKS
 from .ledger_answerers import Answer, answers_of
 from .ledger_apart import unmatched_of
 from .ledger_bodies import REPORTS
@@ -290,81 +289,12 @@ def _entry_cells(db: sqlite3.Connection, entry: int, like: str) -> dict[str, Any
     return {name: json.loads(value) for name, value in db.execute(query, (first, first + CELLS_PER_ENTRY, like))}
 
 
-@dataclass(frozen=True, slots=True)
-class Detail:
-    """All about one message, with the cells that still exist.
-
-    ``entries``: every entry about it, in order, except who looked at it. ``carried``: the evidence that it brought about other
-    messages (it is a report or a reply). ``revoked``: attested entries that were taken back, and by which entry. ``policies``: by
-    the entry that decided, the version of the policy that was in force.
-    """
-
-    recipients: tuple[Row, ...]
-    entries: tuple[Entry, ...]
-    carried: tuple[Entry, ...]
-    revoked: dict[int, int]
-    policies: dict[int, PolicyVersion]
-
-
-class PolicyVersion(NamedTuple):
-    """The entry that recorded a policy, when that was (UTC microseconds), and the policy's mode."""
-
-    entry: int
-    at: int
-    mode: str
-
-
-_ENTRIES_ABOUT = (
-    "SELECT id FROM entries WHERE message = ? AND NOT EXISTS"
-    f" (SELECT 1 FROM acts WHERE acts.entry = entries.id AND what IN ({','.join('?' * len(LOOKS))})) ORDER BY id"
-)
-
-
-def detail(db: sqlite3.Connection, message: int) -> Detail | None:
-    """Everything about one message; None when the ledger has none with this number."""
-    recipients = page(db, Filter(message=message), limit=-1, newest_first=False)
-    if not recipients:
-        return None
-    db.execute("BEGIN")
-    try:
-        numbers = db.execute(_ENTRIES_ABOUT, (message, *LOOKS)).fetchall()
-        about = [entry for (number,) in numbers if (entry := entry_of(db, number)) is not None]
-        query = (
-            "SELECT entry, revoked FROM evidence WHERE revoked IS NOT NULL"
-            " AND recipient IN (SELECT id FROM recipients WHERE message = ?)"
-        )
-        revoked = dict(db.execute(query, (message,)).fetchall())
-        return Detail(
-            tuple(recipients), tuple(about), tuple(_carried(db, about, message)), revoked, _policies(db, about)
-        )
-    finally:
-        db.execute("ROLLBACK")
-
-
-def _policies(db: sqlite3.Connection, about: list[Entry]) -> dict[int, PolicyVersion]:
-    query = "SELECT entry, at, mode FROM policies WHERE digest = ? AND entry < ? ORDER BY entry DESC LIMIT 1"
-    rows = {entry.number: db.execute(query, (entry.body.get("policy"), entry.number)).fetchone() for entry in about}
-    return {number: PolicyVersion(*row) for number, row in rows.items() if row is not None}
-
-
 def entry_of(db: sqlite3.Connection, number: int) -> Entry | None:
     """One entry with those of its cells that exist; None when there is none with this number."""
     row = db.execute("SELECT body FROM entries WHERE id = ?", (number,)).fetchone()
     first = number * CELLS_PER_ENTRY
     query = "SELECT name, value FROM cells WHERE id >= ? AND id < ?"
     return None if row is None else decode(row[0], dict(db.execute(query, (first, first + CELLS_PER_ENTRY)).fetchall()))
-
-
-def _carried(db: sqlite3.Connection, about: list[Entry], message: int) -> Iterator[Entry]:
-    """Evidence follows directly upon the entry of the message that brought it."""
-    for entry in about:
-        number = entry.number
-        while entry.kind in ("message", "attempt"):
-            number += 1
-            follower = entry_of(db, number)
-            if follower is None or follower.kind != "evidence" or follower.body.get("carrier") != message:
-                break
-            yield follower
 
 
 def messages_called(db: sqlite3.Connection, name: str) -> list[int]:

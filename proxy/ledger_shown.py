@@ -3,6 +3,9 @@
 Used by ``kaifu receipts list`` and ``export``. The keys of :func:`as_object` are stable, programs rely on them; keys may be
 added. What came from mail is made safe for where it goes: escapes and control characters are made visible on a terminal,
 and a spreadsheet never takes a cell for a formula.
+
+The grade of a confirmation always stands beside it. Beneath a recipient stands who answered in its place or, of a list, all
+who did, and what came that does not count: an answer of an address that nobody paired, or one below the grade that the rule asks for.
 """
 
 from __future__ import annotations
@@ -19,10 +22,11 @@ from rich.table import Table
 from rich.text import Text
 
 from .display import json_line, visible
-from .ledger import Outcome
+from .ledger import EvidenceKind, Grade, Outcome, Verdict
+from .ledger_answerers import Answer
 from .ledger_entries import moment_of
 from .ledger_read import Row
-from .ledger_states import State, mark, transport_shown
+from .ledger_states import Handling, State, mark, transport_shown
 
 
 def utc(at: int | None) -> str | None:
@@ -36,8 +40,10 @@ def local(at: int, zone: tzinfo, *, seconds: bool = False) -> str:
 
 
 def as_object(row: Row) -> dict[str, Any]:
-    """One row for programs."""
+    """One row for programs. What one mailbox of a list did is not what the recipient did: it stands in ``answered_by`` alone."""
     standing = row.standing
+    if row.is_list:
+        standing = standing._replace(handling=Handling.NONE.value, grade=None, displayed_at=None, replied_at=None)
     return {
         "id": row.message,
         "recipient": row.recipient,
@@ -64,13 +70,40 @@ def as_object(row: Row) -> dict[str, Any]:
         "displayed_at": utc(standing.displayed_at),
         "replied_at": utc(standing.replied_at),
         "attested": row.attested,
+        "confirm": row.confirm or Grade.CLAIMED.value,
+        "grade": standing.grade,
+        "list": row.is_list,
+        "answered": row.answering,
+        "answered_by": [_answer(row, one) for one in row.answers if one.counts],
+        "not_counted": [_answer(row, one) for one in row.answers if not one.counts],
+        "unmatched": row.unmatched,
     }
+
+
+def _answer(row: Row, one: Answer) -> dict[str, Any]:
+    return {
+        "address": name_of(row, one),
+        "value": value_of(one),
+        "grade": one.grade,
+        "verdict": one.verdict,
+        "at": utc(one.at),
+    }
+
+
+def name_of(row: Row, one: Answer) -> str | None:
+    """Who answered; None when that was erased."""
+    return one.address or (row.address if one.own else None)
+
+
+def value_of(one: Answer) -> str:
+    """What was answered, in the words of the state that it makes."""
+    return State.REPLIED.value if one.kind == EvidenceKind.REPLY else one.value
 
 
 COLUMNS = (
     *("id recipient message_id kind direction from to subject sent_at recorded_at rule reason would request".split()),
     *("asked_by report_asked_by state transport handling outcome failed_at delivered_at displayed_at".split()),
-    *("replied_at attested".split()),
+    *("replied_at attested confirm grade list answered answered_by not_counted unmatched".split()),
 )
 
 
@@ -78,7 +111,9 @@ def harmless(value: object) -> str:
     """A CSV cell that no spreadsheet takes for a formula, on one line."""
     if value is None:
         return ""
-    text = str(value)
+    if isinstance(value, list):
+        value = "; ".join(f"{one['address'] or '(erased)'} ({one['value']}, {one['grade']})" for one in value)
+    text = str(value).lower() if isinstance(value, bool) else str(value)
     if isinstance(value, str) and text[:1] in ("=", "+", "-", "@", "\t", "\r", "\n", "\0"):
         text = "'" + text
     return visible(text)
@@ -117,6 +152,9 @@ def json_objects(objects: Iterable[dict[str, Any]], stream: TextIO) -> int:
 _REPORTS = {"mdn": "receipt", "dsn": "report"}
 _STYLES = {"✓✓": "green", "vv": "green", "✗": "red", "x": "red"}
 _WIDE = 110
+MOST_NAMED = 5
+"""Lines beneath a recipient in a table; ``show`` tells all."""
+_HINT = "An answer of another address counts once somebody pairs the two: kaifu receipts pair ID --to RECIPIENT --with ADDRESS"
 _TITLES = ("ID", "Sent", "", "Receipt", "From", "To", "Subject", "Rule")
 _SHARES = (0, 0, 0, 0, 3, 3, 4, 3)
 """Of the width that is left, how much a column gets; 0: as much as it needs."""
@@ -128,23 +166,63 @@ def table(rows: Iterable[Row], console: Console, zone: tzinfo, marks: str) -> No
     On a terminal no line is longer than the terminal is wide, so all rows are read first; else nothing is cut.
     """
     wide = console.width >= _WIDE
-    cells = [_cells(row, zone, marks, wide) for row in rows]
+    pairable = False
+    cells: list[list[str]] = []
+    for row in rows:
+        cells += [_cells(row, zone, marks, wide), *_beneath(row, marks, wide)]
+        pairable = pairable or any(_waits_for_a_pairing(one) for one in row.answers)
     shown = Table(box=box.SIMPLE_HEAD if marks == "unicode" else None, pad_edge=False, padding=(0, 1, 0, 0))
     widths = _widths(cells, console.width, wide) if console.is_terminal else [None] * len(_TITLES)
     for place, title in enumerate(_TITLES[: 8 if wide else 7]):
         shown.add_column(title, justify="right" if place == 0 else "left", width=widths[place], no_wrap=True)
     for line in cells:
-        style = _STYLES.get(line[2], "")
+        style = _STYLES.get(line[2], "") if line[0] else "dim"
         shown.add_row(*(Text(cell, style if place in (2, 3) else "") for place, cell in enumerate(line)))
     console.print(shown)
+    if pairable:
+        console.print(_HINT)
 
 
 def _cells(row: Row, zone: tzinfo, marks: str, wide: bool) -> list[str]:
-    sign, words = mark(row.state, row.request, style=marks)
+    sign, words = marked(row, marks)
     sent = local(row.sent_at, zone)
     cells = [str(row.message), sent if wide else sent[5:], sign, _words(row, words)]
     cells += [visible(text or "") for text in (row.sender, row.address, row.subject)]
     return [*cells, visible(row.rule or "")] if wide else cells
+
+
+def _beneath(row: Row, marks: str, wide: bool) -> list[list[str]]:
+    """Lines without a number: who answered other than the recipient itself, and what does not count."""
+    named = [one for one in row.answers if not (one.own and one.counts) or row.is_list]
+    arrow = "↳ " if marks == "unicode" else "> "
+    lines = [(remark(one), arrow + visible(name_of(row, one) or "(erased)")) for one in named[:MOST_NAMED]]
+    if len(named) > MOST_NAMED:
+        lines.append(("", f"{arrow}and {len(named) - MOST_NAMED} more"))
+    return [["", "", "", words, "", name, "", *([""] if wide else [])] for words, name in lines]
+
+
+def remark(one: Answer) -> str:
+    """What one mailbox answered, how far that is believed, and whether it counts."""
+    words = f"{value_of(one)} ({one.grade})"
+    if one.counts:
+        return words
+    return f"{words}, other address" if one.verdict == Verdict.OTHER_ADDRESS else f"{words}, not counted"
+
+
+def _waits_for_a_pairing(one: Answer) -> bool:
+    return one.verdict == Verdict.OTHER_ADDRESS and not one.counts
+
+
+def marked(row: Row, style: str) -> tuple[str, str]:
+    """The mark of a row and the words beside it, with the grade; of a list, how many answered."""
+    if not row.is_list:
+        return mark(row.state, row.request, style=style, grade=row.standing.grade)
+    sign, words = mark(row.state, row.request, style=style, answered=row.answering)
+    grades = [one.grade for one in row.answers if one.counts]
+    if not grades:
+        return sign, words
+    proven = grades.count(Grade.AUTHENTICATED)
+    return sign, f"{words} ({grades[0] if proven in (0, len(grades)) else f'{proven} {Grade.AUTHENTICATED}'})"
 
 
 def _words(row: Row, words: str) -> str:
@@ -154,6 +232,8 @@ def _words(row: Row, words: str) -> str:
     if row.outcome in (Outcome.WITHHELD, Outcome.DEFERRED, Outcome.REFUSED):
         unanswered = row.state in (State.NOT_ASKED, State.WAITING, State.FAILED)
         words = row.outcome if unanswered else f"{words}, {row.outcome}"
+    if row.unmatched:
+        words = f"{words}, no match"
     return f"{words} (noted)" if row.attested else words
 
 

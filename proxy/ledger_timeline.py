@@ -6,22 +6,29 @@ Used by ``kaifu receipts show``. :func:`as_object` is for programs, :func:`lines
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from datetime import tzinfo
 from typing import Any
 
 from .display import visible
+from .ledger import EvidenceKind, Grade, Verdict
+from .ledger_apart import Unmatched
+from .ledger_bodies import REPORTS
+from .ledger_detail import Detail
 from .ledger_entries import Entry, at_text, at_value
-from .ledger_read import Detail, Row
+from .ledger_read import Row
 from .ledger_shown import as_object as row_object
-from .ledger_shown import local
-from .ledger_states import mark, transport_shown
+from .ledger_shown import local, marked, name_of, remark
+from .ledger_states import transport_shown
 
 ERASED = "(erased)"
 _KINDS = {"mdn": "receipt", "dsn": "delivery report", "reply": "reply", "auto-reply": "automatic reply"}
 _VERDICTS = {
     "matched": "",
     "unknown-message": "does not count: cites no message of ours",
+    "other-address": "does not count: from another address",
+    "failed-authentication": "does not count: it failed authentication",
     "wrong-recipient": "does not count: not from a recipient",
     "not-asked": "does not count: nobody asked for it",
     "suspected": "does not count: only looks like a receipt",
@@ -45,8 +52,9 @@ def as_object(found: Detail) -> dict[str, Any]:
         "policy": started.body.get("policy"),
         "attempts": [_attempt(found, entry) for entry in found.entries if entry.kind in ("message", "attempt")],
         "recipients": [_recipient(found, each, common) for each in found.recipients],
-        "other_evidence": [_evidence(entry) for entry in found.entries if _belongs_to_nobody(entry)],
-        "is_evidence_of": [{"message": entry.message, **_evidence(entry)} for entry in found.carried],
+        "other_evidence": [_evidence(found, entry) for entry in found.entries if _belongs_to_nobody(found, entry)],
+        "is_evidence_of": [{"message": entry.message, **_evidence(found, entry)} for entry in found.carried],
+        "matches_nothing": [unmatched_object(one) for one in found.unmatched],
     }
 
 
@@ -65,27 +73,38 @@ def _attempt(found: Detail, entry: Entry) -> dict[str, Any]:
     }
 
 
-def _belongs_to_nobody(entry: Entry) -> bool:
-    return entry.kind == "evidence" and "recipient" not in entry.body
+def _belongs_to_nobody(found: Detail, entry: Entry) -> bool:
+    return entry.kind == "evidence" and found.judged[entry.number].recipient is None
 
 
 def _recipient(found: Detail, row: Row, common: tuple[str, ...]) -> dict[str, Any]:
     decided = _cell(next((e for e in found.entries if e.number == row.entry), found.entries[0]), f"to.{row.recipient}")
-    told = [entry for entry in found.entries if _concerns(entry, row.recipient)]
+    told = [entry for entry in found.entries if _concerns(found, entry, row.recipient)]
     return {
         **{key: value for key, value in row_object(row).items() if key not in common},
         "edits": decided.get("edits", []),
         "not_possible": decided.get("not_possible", []),
         "outcomes": [_outcome(entry, row.recipient) for entry in told if entry.kind == "outcome"],
-        "evidence": [_evidence(entry) for entry in told if entry.kind == "evidence"],
+        "evidence": [_evidence(found, entry) for entry in told if entry.kind == "evidence"],
         "notes": [_note(entry, found.revoked) for entry in told if entry.kind == "attested"],
+        "pairs": [_pair(entry, found.revoked) for entry in found.pairs if _pairs_with(found, entry, row)],
     }
 
 
-def _concerns(entry: Entry, recipient: int) -> bool:
+def _concerns(found: Detail, entry: Entry, recipient: int) -> bool:
+    if entry.kind == "evidence":
+        return found.judged[entry.number].recipient == recipient
     if entry.kind == "outcome":
         return any(recipient in some for some in entry.body["outcomes"].values())
     return entry.body.get("recipient") == recipient
+
+
+def _pairs_with(found: Detail, pair: Entry, row: Row) -> bool:
+    """Was it made for this recipient, or does it let something count here?"""
+    linked = (row.recipient, pair.number)
+    return pair.body["recipient"] == row.recipient or linked in (
+        (one.recipient, one.pair) for one in found.judged.values()
+    )
 
 
 def _outcome(entry: Entry, recipient: int) -> dict[str, Any]:
@@ -93,14 +112,18 @@ def _outcome(entry: Entry, recipient: int) -> dict[str, Any]:
     return {"entry": entry.number, "at": at_text(entry.at), "outcome": outcome, "reply": entry.cells.get("reply")}
 
 
-def _evidence(entry: Entry) -> dict[str, Any]:
-    report, raw = _cell(entry, "report"), entry.cells.get("raw")
+def _evidence(found: Detail, entry: Entry) -> dict[str, Any]:
+    report, raw, judged = _cell(entry, "report"), entry.cells.get("raw"), found.judged[entry.number]
     return {
         "entry": entry.number,
         "at": at_text(entry.at),
         "evidence": entry.body["evidence"],
         "value": report.get("value", entry.body["value"]),
         "verdict": entry.body["verdict"],
+        "grade": entry.body.get("grade", Grade.CLAIMED.value),
+        "alias": bool(entry.body.get("alias")),
+        "counts": judged.counts,
+        "pair": judged.pair,
         "duplicate": bool(entry.body.get("duplicate")),
         "why": report.get("why"),
         "about": report.get("about"),
@@ -122,6 +145,35 @@ def _note(entry: Entry, revoked: dict[int, int]) -> dict[str, Any]:
         "text": entry.cells.get("note"),
         "actor": entry.cells.get("actor"),
         "revoked_by": revoked.get(entry.number),
+    }
+
+
+def _pair(entry: Entry, revoked: dict[int, int]) -> dict[str, Any]:
+    return {
+        "entry": entry.number,
+        "at": at_text(entry.at),
+        "message": entry.message,
+        "asked": entry.cells.get("asked"),
+        "other": entry.cells.get("other"),
+        "text": entry.cells.get("note"),
+        "actor": entry.cells.get("actor"),
+        "revoked_by": revoked.get(entry.number),
+    }
+
+
+def unmatched_object(one: Unmatched) -> dict[str, Any]:
+    """A piece of evidence that matches nothing, for programs."""
+    return {
+        "at": at_text(one.at),
+        "evidence": one.kind,
+        "value": one.value,
+        "verdict": one.verdict,
+        "by": one.by,
+        "about": one.about,
+        "message_id": one.message_id,
+        "cites": one.cited,
+        "carrier": one.carrier,
+        "kept_until": at_text(one.expires * 1_000_000),
     }
 
 
@@ -151,7 +203,19 @@ def lines(found: Detail, zone: tzinfo, marks: str) -> Iterator[str]:
             yield title
             for one in whole[key]:
                 about = f" about message {one['message']}" if one.get("message") else ""
-                yield from _evidence_lines(one, zone, about)
+                yield from _evidence_lines(one, zone, whole["id"], about)
+    if found.unmatched or (whole["kind"] in REPORTS and not found.carried):
+        yield ""
+        yield "It is evidence of no message that is known here"
+        for apart in found.unmatched:
+            yield f"  {unmatched_line(apart)}"
+
+
+def unmatched_line(one: Unmatched) -> str:
+    """A piece of evidence that matches nothing, for people, without its time."""
+    value = "" if one.value == one.kind else f": {visible(one.value)}"
+    names = f"names <{visible(one.cited)}>" if one.cited else "names no message"
+    return f"{_KINDS.get(one.kind, one.kind)}{value} from {visible(one.by)}, {names}"
 
 
 def _times(row: Row, zone: tzinfo) -> str:
@@ -167,10 +231,13 @@ def _text(value: object, missing: str = ERASED) -> str:
 
 
 def _recipient_lines(row: Row, each: dict[str, Any], zone: tzinfo, marks: str) -> Iterator[str]:
-    sign, words = mark(row.state, row.request, style=marks)
+    sign, words = marked(row, marks)
     yield f"{_text(row.address)}   {sign} {words}"
     yield f"  {row.direction}; request {row.request} (asked by {row.asked_by}); {row.outcome}"
-    yield f"  transport {transport_shown(row.standing)}; handling {row.standing.handling}"
+    yield f"  transport {transport_shown(row.standing)}; handling {each['handling']}"
+    if row.confirm is not None:
+        yield f"  confirm   only {row.confirm} answers count"
+    yield from _answered_lines(row)
     yield f"  why       {_text(each['reason'])}"
     if each["would"]:
         yield f"  would     {_text(each['would'])}"
@@ -181,7 +248,9 @@ def _recipient_lines(row: Row, each: dict[str, Any], zone: tzinfo, marks: str) -
     for one in each["outcomes"]:
         yield f"  {local(at_value(one['at']), zone, seconds=True)}  {one['outcome']}: {_text(one['reply'])}"
     for one in each["evidence"]:
-        yield from _evidence_lines(one, zone)
+        yield from _evidence_lines(one, zone, row.message, to=row.address)
+    for pair in each["pairs"]:
+        yield _pair_line(pair, row.message)
     if each["notes"]:
         yield "  noted by people (no receipts):"
     for note in each["notes"]:
@@ -193,16 +262,54 @@ def _recipient_lines(row: Row, each: dict[str, Any], zone: tzinfo, marks: str) -
         )
 
 
-def _evidence_lines(one: dict[str, Any], zone: tzinfo, about: str = "") -> Iterator[str]:
+def _answered_lines(row: Row) -> Iterator[str]:
+    """Who answered, when that is not just the mailbox that was asked."""
+    counted = [one for one in row.answers if one.counts]
+    if row.is_list:
+        yield "  a list: several mailboxes stand behind this address, so no answer confirms for all"
+    if row.is_list or any(not one.own for one in counted):
+        for one in counted:
+            yield f"  answered  {_text(name_of(row, one))}: {remark(one)}"
+
+
+def _pair_line(pair: dict[str, Any], message: int) -> str:
+    elsewhere = "" if pair["message"] == message else f" (of message {pair['message']})"
+    taken_back = f"   revoked by entry {pair['revoked_by']}" if pair["revoked_by"] else ""
+    said = f": {_text(pair['text'])}" if pair["text"] != "" else ""
+    return (
+        f"  paired by entry {pair['entry']}{elsewhere}: {_text(pair['other'])} answers for {_text(pair['asked'])},"
+        f" says {_text(pair['actor'])}{said}{taken_back}"
+    )
+
+
+def _evidence_lines(
+    one: dict[str, Any], zone: tzinfo, message: int, about: str = "", to: str | None = None
+) -> Iterator[str]:
     kind = _KINDS.get(one["evidence"], one["evidence"])
     value = "" if one["value"] == one["evidence"] else f": {_text(one['value'])}"
-    judged = [_VERDICTS.get(one["verdict"], one["verdict"]), "seen before" if one["duplicate"] else ""]
-    remark = "; ".join(words for words in judged if words)
-    yield (
-        f"  {local(at_value(one['at']), zone, seconds=True)}  {kind}{value}{about}"
-        f"{f' ({remark})' if remark else ''} from {_text(one['by'])}"
-    )
+    remarks = f" ({'; '.join(words)})" if (words := list(_judgement(one))) else ""
+    yield f"  {local(at_value(one['at']), zone, seconds=True)}  {kind}{value}{about}{remarks} from {_text(one['by'])}"
     if one["why"]:
         yield f"    {_text(one['why'])}"
     for key, value in one["details"].items():
         yield f"    {_text(key)}: {_text(value)}"
+    if one["verdict"] == Verdict.OTHER_ADDRESS and one["by"] and not one["pair"] and not about:
+        words = ["kaifu", "receipts", "pair", str(message), "--to", to or "RECIPIENT", "--with", one["by"]]
+        yield f"    if it answers for the recipient: {visible(shlex.join(words))}"
+
+
+def _judgement(one: dict[str, Any]) -> Iterator[str]:
+    """What is to be said of a piece of evidence, in few words."""
+    answer = one["evidence"] in (EvidenceKind.MDN, EvidenceKind.REPLY)
+    if answer:
+        yield one["grade"]
+    if one["pair"]:
+        yield f"paired by entry {one['pair']}"
+    elif remark := _VERDICTS.get(one["verdict"], one["verdict"]):
+        yield remark
+    if answer and not one["counts"] and (one["pair"] or one["verdict"] == Verdict.MATCHED):
+        yield f"counts only when {Grade.AUTHENTICATED}"
+    if one["alias"]:
+        yield "from an alias"
+    if one["duplicate"]:
+        yield "seen before"

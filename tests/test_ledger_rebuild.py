@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 from tests.ledger_values import journal, receipt, record, store, tables, to
 
 from kaifu.policies.facts import Consent
-from kaifu.proxy.ledger import Begun, EvidenceKind, LedgerError, Outcome, RequestState, Verdict
+from kaifu.proxy.ledger import Begun, EvidenceKind, Grade, LedgerError, Outcome, RequestState, Verdict
 from kaifu.proxy.ledger_file import Store
 from kaifu.proxy.ledger_journal import Journal
 from kaifu.proxy.ledger_rebuild import rebuild
 
 ADDRESSES = ("a@x.example", "b@x.example", '"c d"@x.example', "e\ud800@x.example")
+OTHERS = ("a@x.example", "z@y.example", "Z@Y.example", "w\udcff@y.example")
 recipients = st.lists(
     st.builds(
         to,
@@ -27,6 +28,7 @@ recipients = st.lists(
         request=st.sampled_from(RequestState),
         rule=st.sampled_from(("one", "two", None)),
         withheld=st.booleans(),
+        confirm=st.sampled_from(Grade),
     ),
     min_size=1,
     max_size=4,
@@ -51,9 +53,12 @@ found = st.builds(
     st.none() | st.integers(1, 12),
     st.sampled_from(("displayed", "deleted", "failed", "delivered", "relayed", "opened \N{SNOWMAN}")),
     kind=st.sampled_from((EvidenceKind.MDN, EvidenceKind.DSN, EvidenceKind.REPLY, EvidenceKind.SUSPECTED)),
-    verdict=st.sampled_from((Verdict.MATCHED, Verdict.MATCHED, Verdict.WRONG_RECIPIENT)),
+    verdict=st.sampled_from((Verdict.MATCHED, Verdict.MATCHED, Verdict.OTHER_ADDRESS, Verdict.WRONG_RECIPIENT)),
     message_id=st.sampled_from(("r1", "r2", None)),
     details=st.sampled_from(({}, {"original_message_id": "1@a"})),
+    by=st.sampled_from((*OTHERS, "no address")),
+    grade=st.sampled_from(Grade),
+    alias=st.booleans(),
 )
 evidence = st.tuples(
     st.just("evidence"), st.lists(found, min_size=1, max_size=3).map(tuple), recipients | st.just(()), st.integers(0, 9)
@@ -62,6 +67,8 @@ people = (
     st.tuples(st.just("consent"), st.sampled_from(ADDRESSES), st.sampled_from(Consent))
     | st.tuples(st.just("attest"), st.integers(1, 12))
     | st.tuples(st.just("revoke"), st.integers(1, 40), st.integers(1, 12))
+    | st.tuples(st.just("pair"), st.integers(1, 6), st.sampled_from(OTHERS))
+    | st.tuples(st.just("unpair"), st.integers(1, 40), st.integers(1, 6))
 )
 commits = st.tuples(st.just("commit"))
 histories = st.lists(begins | begins | finishes | finishes | evidence | people | commits, max_size=25)
@@ -87,6 +94,10 @@ def write(opened: Store, history: list[tuple[Any, ...]]) -> None:
                     writing.attest(recipient, "phone", 5, "root", "said so")
                 case "revoke", entry, recipient:
                     writing.revoke(entry, [recipient], "root")
+                case "pair", recipient, other:
+                    writing.pair(recipient, other, "root", "")
+                case "unpair", entry, recipient:
+                    writing.unpair(entry, [recipient], "root")
                 case _:
                     writing.commit()
                     writing.start()
@@ -132,13 +143,14 @@ def _without_random(path: Path, names: tuple[str, ...]) -> dict[str, list[tuple[
 
 @settings(max_examples=settings().max_examples * 20 // 100)
 @given(histories, st.randoms(use_true_random=False))
-def test_a_rebuild_can_do_without_cells_that_were_erased(
+def test_a_rebuild_can_do_without_cells_that_were_erased_and_no_state_depends_on_them(
     tmp_path_factory: pytest.TempPathFactory, history: list[tuple[Any, ...]], choose: Any
 ) -> None:
     path = tmp_path_factory.mktemp("ledger") / "ledger.db"
     with store(path) as opened:
         write(opened, history)
         gone = [(number,) for (number,) in opened.db.execute("SELECT id FROM cells") if choose.random() < 0.5]
+        before = _states(opened.db)
         opened.db.executemany("DELETE FROM cells WHERE id = ?", gone)
         counted = {name: len(rows) for name, rows in tables(path).items() if name not in ("attempts", "consent")}
         rebuild(opened.db)
@@ -146,6 +158,16 @@ def test_a_rebuild_can_do_without_cells_that_were_erased(
         rebuild(opened.db)
         assert tables(path) == once
         assert {name: len(rows) for name, rows in once.items() if name in counted} == counted
+        assert _states(opened.db) == before
+
+
+def _states(db: sqlite3.Connection) -> list[tuple[Any, ...]]:
+    """All that is derived of recipients and evidence and concerns nobody in person."""
+    rows = db.execute(
+        "SELECT id, state, outcome, transport, handling, grade, expanded, answering, attested, failed_at, displayed_at"
+        " FROM recipients ORDER BY id"
+    ).fetchall()
+    return rows + db.execute("SELECT entry, recipient, counts, answerer, pair FROM evidence ORDER BY entry").fetchall()
 
 
 def test_a_rebuild_mends_what_somebody_broke_and_keeps_the_schema(tmp_path: Path) -> None:

@@ -105,7 +105,10 @@ def test_json_has_one_object_per_recipient_with_the_keys_that_scripts_rely_on(si
         "request": "added", "asked_by": "policy", "report_asked_by": "nobody", "state": "displayed",
         "transport": "delivered", "handling": "displayed", "outcome": "accepted", "failed_at": None,
         "delivered_at": "2026-11-20T12:31:00Z", "displayed_at": "2026-11-20T12:30:00Z", "replied_at": None,
-        "attested": 0,
+        "attested": 0, "confirm": "claimed", "grade": "claimed", "list": False, "answered": 1, "answered_by": [
+            {"address": YAMADA, "value": "displayed", "grade": "claimed", "verdict": "matched",
+             "at": "2026-11-20T12:30:00Z"},
+        ], "not_counted": [], "unmatched": 0,
     }  # fmt: skip
     assert (found[1]["state"], found[1]["outcome"], found[1]["rule"]) == ("failed", "refused", None)
     nameless = found[4]
@@ -200,7 +203,7 @@ def test_times_are_read_in_the_zone_of_the_settings_and_a_date_ends_with_its_day
 def test_the_table_has_marks_and_words_and_times_of_the_zone(site: Site) -> None:
     lines = site.run("receipts", "list").stdout.splitlines()
     table = {line.split()[0]: line for line in lines if line.strip()[:1].isdigit() and "suzuki" not in line}
-    assert "✓✓  displayed" in table["1"]
+    assert "✓✓  displayed (claimed)" in table["1"]
     assert "2026-11-20 21:00" in table["1"]
     assert "–   not asked" in table["2"]
     assert "✓   no answer" in table["3"]

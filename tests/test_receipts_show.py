@@ -128,14 +128,14 @@ def test_people_read_the_same_and_nothing_from_mail_reaches_the_terminal_raw(run
     text = run("receipts", "show", "1").stdout
     for words in (
         "Message 1  <1@example.co.jp>",
-        f"{YAMADA}   ✓✓ displayed",
+        f"{YAMADA}   ✓✓ displayed (claimed)",
         f"{SUZUKI}   ✓ no answer",
         "why       Rule partners asks.\\x1b[2J",
         "changed   added Disposition-Notification-To: <sato@example.co.jp>",
         "deferred: 451 later",
         "tried again",
-        "receipt: deleted (does not count: not from a recipient) from yamada@partner.example",
-        "receipt: displayed (seen before) from",
+        "receipt: deleted (claimed; does not count: not from a recipient) from yamada@partner.example",
+        "receipt: displayed (claimed; seen before) from",
         "reporting_ua: Mail\\x07er",
         "Cites this message, but confirms nothing",
         "2026-11-20 12:00:00 (UTC)",
