@@ -6,11 +6,13 @@ sqlite3's errors.
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from . import migrations
 from .ledger_file import Database
 from .ledger_shown import utc
+from .ledger_states import GRADED
 
 
 def figures(db: Database) -> dict[str, Any]:
@@ -29,9 +31,17 @@ def figures(db: Database) -> dict[str, Any]:
             "first_message_at": utc(first),
             "last_message_at": utc(last),
             "states": _grouped(db, "SELECT state, count(*) FROM recipients GROUP BY state"),
+            "grades": _grouped(
+                db,
+                "SELECT state || ' ' || grade, count(*) FROM recipients WHERE grade IS NOT NULL"
+                f" AND state IN ({','.join(repr(state.value) for state in GRADED)}) GROUP BY 1 ORDER BY 1",
+            ),
             "evidence": _grouped(
                 db, "SELECT kind || ' ' || verdict, count(*) FROM evidence WHERE duplicate = 0 GROUP BY 1 ORDER BY 1"
             ),
+            "unmatched": db.execute("SELECT count(*) FROM unmatched WHERE expires > ?", (int(time.time()),)).fetchone()[
+                0
+            ],
             "without_record": _grouped(
                 db, "SELECT direction || ' ' || kind, sum(n) FROM counts GROUP BY direction, kind ORDER BY 1"
             ),

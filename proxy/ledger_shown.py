@@ -22,7 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .display import json_line, visible
-from .ledger import EvidenceKind, Grade, Outcome, Verdict
+from .ledger import EvidenceKind, Grade, Outcome
 from .ledger_answerers import Answer
 from .ledger_entries import moment_of
 from .ledger_read import Row
@@ -154,7 +154,11 @@ _STYLES = {"✓✓": "green", "vv": "green", "✗": "red", "x": "red"}
 _WIDE = 110
 MOST_NAMED = 5
 """Lines beneath a recipient in a table; ``show`` tells all."""
-_HINT = "An answer of another address counts once somebody pairs the two: kaifu receipts pair ID --to RECIPIENT --with ADDRESS"
+_NOT_COUNTED = "?"
+_HINT = (
+    f"{_NOT_COUNTED}  does not count: kaifu receipts show ID says why. What another address answers counts once somebody pairs the two:"
+    " kaifu receipts pair ID --to RECIPIENT --with ADDRESS"
+)
 _TITLES = ("ID", "Sent", "", "Receipt", "From", "To", "Subject", "Rule")
 _SHARES = (0, 0, 0, 0, 3, 3, 4, 3)
 """Of the width that is left, how much a column gets; 0: as much as it needs."""
@@ -166,11 +170,9 @@ def table(rows: Iterable[Row], console: Console, zone: tzinfo, marks: str) -> No
     On a terminal no line is longer than the terminal is wide, so all rows are read first; else nothing is cut.
     """
     wide = console.width >= _WIDE
-    pairable = False
     cells: list[list[str]] = []
     for row in rows:
         cells += [_cells(row, zone, marks, wide), *_beneath(row, marks, wide)]
-        pairable = pairable or any(_waits_for_a_pairing(one) for one in row.answers)
     shown = Table(box=box.SIMPLE_HEAD if marks == "unicode" else None, pad_edge=False, padding=(0, 1, 0, 0))
     widths = _widths(cells, console.width, wide) if console.is_terminal else [None] * len(_TITLES)
     for place, title in enumerate(_TITLES[: 8 if wide else 7]):
@@ -179,7 +181,7 @@ def table(rows: Iterable[Row], console: Console, zone: tzinfo, marks: str) -> No
         style = _STYLES.get(line[2], "") if line[0] else "dim"
         shown.add_row(*(Text(cell, style if place in (2, 3) else "") for place, cell in enumerate(line)))
     console.print(shown)
-    if pairable:
+    if any(line[2] == _NOT_COUNTED for line in cells):
         console.print(_HINT)
 
 
@@ -193,24 +195,20 @@ def _cells(row: Row, zone: tzinfo, marks: str, wide: bool) -> list[str]:
 
 def _beneath(row: Row, marks: str, wide: bool) -> list[list[str]]:
     """Lines without a number: who answered other than the recipient itself, and what does not count."""
-    named = [one for one in row.answers if not (one.own and one.counts) or row.is_list]
+    named = [one for one in row.answers if row.is_list or not one.own or not one.counts]
     arrow = "↳ " if marks == "unicode" else "> "
-    lines = [(remark(one), arrow + visible(name_of(row, one) or "(erased)")) for one in named[:MOST_NAMED]]
+    lines = []
+    for one in named[:MOST_NAMED]:
+        words = remark(one) if row.is_list or not one.counts else "answered by"
+        lines.append(("" if one.counts else _NOT_COUNTED, words, arrow + visible(name_of(row, one) or "(erased)")))
     if len(named) > MOST_NAMED:
-        lines.append(("", f"{arrow}and {len(named) - MOST_NAMED} more"))
-    return [["", "", "", words, "", name, "", *([""] if wide else [])] for words, name in lines]
+        lines.append(("", "", f"{arrow}and {len(named) - MOST_NAMED} more"))
+    return [["", "", sign, words, "", name, "", *([""] if wide else [])] for sign, words, name in lines]
 
 
 def remark(one: Answer) -> str:
-    """What one mailbox answered, how far that is believed, and whether it counts."""
-    words = f"{value_of(one)} ({one.grade})"
-    if one.counts:
-        return words
-    return f"{words}, other address" if one.verdict == Verdict.OTHER_ADDRESS else f"{words}, not counted"
-
-
-def _waits_for_a_pairing(one: Answer) -> bool:
-    return one.verdict == Verdict.OTHER_ADDRESS and not one.counts
+    """What one mailbox answered, and how far that is believed."""
+    return f"{value_of(one)} ({one.grade})"
 
 
 def marked(row: Row, style: str) -> tuple[str, str]:
@@ -218,11 +216,10 @@ def marked(row: Row, style: str) -> tuple[str, str]:
     if not row.is_list:
         return mark(row.state, row.request, style=style, grade=row.standing.grade)
     sign, words = mark(row.state, row.request, style=style, answered=row.answering)
-    grades = [one.grade for one in row.answers if one.counts]
+    grades = {one.grade for one in row.answers if one.counts}
     if not grades:
         return sign, words
-    proven = grades.count(Grade.AUTHENTICATED)
-    return sign, f"{words} ({grades[0] if proven in (0, len(grades)) else f'{proven} {Grade.AUTHENTICATED}'})"
+    return sign, f"{words} ({grades.pop() if len(grades) == 1 else 'mixed'})"
 
 
 def _words(row: Row, words: str) -> str:

@@ -257,10 +257,11 @@ def mark(
     if answered is not None:
         told = f"{answered} answered" if answered else f"{words} (list)"
         return sign, f"{words}, {told}" if answered and state == State.FAILED else told
-    return sign, f"{words} ({grade})" if grade is not None and state in _GRADED else words
+    return sign, f"{words} ({grade})" if grade is not None and state in GRADED else words
 
 
-_GRADED = (State.REPLIED, State.DISPLAYED, State.DELETED, State.DENIED)
+GRADED = (State.REPLIED, State.DISPLAYED, State.DELETED, State.DENIED)
+"""States that an answer makes: they have its grade."""
 
 
 def _mark(value: State, request: str, style: str) -> tuple[str, str]:
