@@ -48,7 +48,7 @@ from kaifu.policies.vocabulary import (
     Mode,
 )
 
-__all__ = ["lint", "load", "load_file"]
+__all__ = ["lint", "load", "load_file", "read_file"]
 
 MAX_NAME: Final = 200
 MAX_YEARS: Final = 100
@@ -65,14 +65,17 @@ _NEVER_REQUESTS: Final = frozenset(
 
 def load_file(path: str | PathLike[str]) -> Policy:
     """The policy in a file. Raises :class:`ProblemsError`, also when the file cannot be read."""
-    name = fspath(path)
+    return load(read_file(path), fspath(path))
+
+
+def read_file(path: str | PathLike[str]) -> bytes:
+    """What stands in a policy file, as far as it can be one: for :func:`load`. Raises :class:`ProblemsError`."""
     try:
         with open(path, "rb") as file:
-            text = file.read(MAX_OCTETS + 1)
+            return file.read(MAX_OCTETS + 1)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise ProblemsError([Problem(name, 0, 0, f"cannot be read: {reason}")]) from None
-    return load(text, name)
+        raise ProblemsError([Problem(fspath(path), 0, 0, f"cannot be read: {reason}")]) from None
 
 
 def load(text: str | bytes, filename: str) -> Policy:

@@ -272,6 +272,13 @@ class Ledger(Protocol):
         """
         ...
 
+    def policy_in_force(self, digest: str, mode: str, text: str) -> None:
+        """Put on record which policy decides from now on, unless it is the one recorded last. Returns at once.
+
+        Queued and kept like an outcome. Several processes may say the same.
+        """
+        ...
+
     async def check(self) -> None:
         """Raise :class:`LedgerError` unless the ledger can be written now (used at start and by health)."""
         ...

@@ -176,6 +176,11 @@ class BlockingLedger:
         """Remember that a message leaves no record; queued at once, written with the next commit."""
         self._writer.leave_trace(message_id, now())
 
+    def policy_in_force(self, digest: str, mode: str, text: str) -> None:
+        """Put on record which policy decides from now on; queued at once, written with the next commit."""
+        at = now()
+        self._writer.put(Job(lambda journal: journal.policy(digest, mode, text, at), None, keep=True))
+
     def check(self) -> None:
         """Raise LedgerError unless a transaction can be committed now."""
         self._writer.now(_nothing)

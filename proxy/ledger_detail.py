@@ -112,8 +112,10 @@ def _pairs(db: sqlite3.Connection, message: int) -> Iterator[Entry]:
 
 
 def _policies(db: sqlite3.Connection, about: list[Entry]) -> dict[int, PolicyVersion]:
-    query = "SELECT entry, at, mode FROM policies WHERE digest = ? AND entry < ? ORDER BY entry DESC LIMIT 1"
-    rows = {entry.number: db.execute(query, (entry.body.get("policy"), entry.number)).fetchone() for entry in about}
+    # Hosts wait for no version to be on record: at times it is only just after the first message that it decided about.
+    query = "SELECT entry, at, mode FROM policies WHERE digest = ? ORDER BY entry > ?, abs(entry - ?) LIMIT 1"
+    found = [(entry.number, entry.body.get("policy")) for entry in about]
+    rows = {number: db.execute(query, (digest, number, number)).fetchone() for number, digest in found}
     return {number: PolicyVersion(*row) for number, row in rows.items() if row is not None}
 
 

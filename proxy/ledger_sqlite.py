@@ -199,6 +199,12 @@ class SqliteLedger:
         if not self._closed:
             self._writing().leave_trace(message_id, now())
 
+    def policy_in_force(self, digest: str, mode: str, text: str) -> None:
+        """Put on record which policy decides from now on."""
+        at = now()
+        if not self._closed:
+            self._put(lambda journal: journal.policy(digest, mode, text, at), keep=True)
+
     async def check(self) -> None:
         """Raise LedgerError unless a transaction can be committed now."""
         await self._put(lambda journal: None)

@@ -304,6 +304,7 @@ def serve(host: MilterHost, settings: MilterSettings, ready: Callable[[], None])
     signals = Signals()
     thread = threading.Thread(target=_run, args=(host,), name="libmilter", daemon=True)
     thread.start()
+    host.policy.record_in(host.ledger)
     ready()
     period = watchdog_seconds()
     stopped = False

@@ -163,6 +163,9 @@ class Relay:
 
         ``sockets``: bound, in the order of the listeners. ``ready`` is called when clients are served.
         """
+        # Whoever starts a worker anew has the policy of its own start.
+        self.policy.poll()
+        self.policy.record_in(self.ledger)
         servers = [await self._listen(*pair) for pair in zip(self.relay_settings.listen, sockets, strict=True)]
         ready()
         try:
