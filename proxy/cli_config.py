@@ -14,7 +14,8 @@ from pathlib import Path
 
 import click
 
-from kaifu.policies.document import ProblemsError
+from kaifu.policies.decision import Confirm
+from kaifu.policies.document import Problem, ProblemsError
 from kaifu.policies.load import lint, load_file
 from kaifu.policies.rules import Policy
 
@@ -23,7 +24,9 @@ from .display import visible
 from .incoming import directory_problem
 from .ledger_open import ledger_path
 from .nexthop import tls_problems
-from .settings import Listener, MilterSettings, RelaySettings, Roles, Settings, config_path, read_settings
+from .settings import Anchors, Listener, MilterSettings, RelaySettings, Roles, Settings, config_path, read_settings
+from .trust import Trust
+from .trustfiles import trust_of
 
 
 @click.group()
@@ -49,13 +52,14 @@ def check(file: str | None) -> None:
         click.echo(str(warning), err=True)
     for sentence in unknown(settings.roles):
         click.echo(f"{settings.file}: warning: {visible(sentence)}", err=True)
-    policy = _policy(settings.policy)
+    policy = _policy(settings)
+    trust = _trust(settings)
     around = list(_surroundings(settings))
     for problem in around:
         click.echo(f"{settings.file}: {problem}", err=True)
-    if policy is None or around:
+    if policy is None or trust is None or around:
         sys.exit(2)
-    for line in _in_words(settings, policy):
+    for line in _in_words(settings, policy, trust):
         click.echo(line)
 
 
@@ -64,15 +68,32 @@ def _complain(error: ProblemsError) -> None:
         click.echo(str(problem), err=True)
 
 
-def _policy(path: Path) -> Policy | None:
+def _policy(settings: Settings) -> Policy | None:
     try:
-        policy = load_file(path)
+        policy = load_file(settings.policy)
     except ProblemsError as error:
         _complain(error)
         return None
     for warning in lint(policy):
         click.echo(str(warning), err=True)
+    if not settings.border:
+        thens = (*policy.defaults.values(), *(rule.then for rule in policy.rules))
+        for then in thens:
+            if then.confirm is Confirm.AUTHENTICATED:
+                message = "nothing is ever authenticated, because the settings name no border that checks mail for us"
+                click.echo(str(Problem(policy.file, *then.places["confirm"], message, None, "warning")), err=True)
     return policy
+
+
+def _trust(settings: Settings) -> Trust | None:
+    try:
+        trust, left_out = trust_of(settings)
+    except ProblemsError as error:
+        _complain(error)
+        return None
+    for problem in left_out:
+        click.echo(visible(str(problem)), err=True)
+    return trust
 
 
 def _surroundings(settings: Settings) -> Iterator[str]:
@@ -96,7 +117,7 @@ def _surroundings(settings: Settings) -> Iterator[str]:
     yield from tls_problems(settings.relay)
 
 
-def _in_words(settings: Settings, policy: Policy) -> Iterator[str]:
+def _in_words(settings: Settings, policy: Policy, trust: Trust) -> Iterator[str]:
     yield f"{settings.file} is valid."
     yield "Ours: " + ", ".join(
         f"{domain[1:]} and its subdomains" if domain.startswith(".") else domain for domain in settings.realm.domains
@@ -109,7 +130,12 @@ def _in_words(settings: Settings, policy: Policy) -> Iterator[str]:
     }[settings.on_ledger_failure]
     yield f"Ledger: {ledger_path(settings.ledger)}; {failure}"
     yield "Into the ledger may look: " + _roles_in_words(settings.roles)
+    yield "Anchors of the ledger go " + _anchors_in_words(settings.anchors)
     yield f"Time zone: {settings.zone.key}"
+    if settings.border:
+        yield "Border: who wrote an answer is believed of " + ", ".join(settings.border)
+    if settings.aliases:
+        yield f"Aliases: {_count(len(trust.aliases), 'name')} from " + ", ".join(map(str, settings.aliases))
     if settings.relay is not None:
         yield from _relay_in_words(settings.relay)
     if settings.milter is not None:
@@ -122,6 +148,17 @@ def _roles_in_words(roles: Roles) -> str:
     named = {role.name: getattr(roles, role.name) for role in fields(roles)}
     others = [f"{', '.join(names)} as {role}" for role, names in named.items() if names]
     return "; ".join(["root and the service user", *others])
+
+
+def _anchors_in_words(anchors: Anchors) -> str:
+    places = []
+    if anchors.file is not None:
+        places.append(f"into {anchors.file}")
+    if anchors.command is not None:
+        places.append(f"to the program {anchors.command[0]}")
+    if anchors.mail is not None:
+        places.append(f"by mail to {', '.join(anchors.mail.to)} through {_address(*anchors.mail.server)}")
+    return ", ".join(places) or "nowhere; what they are for is in the guide"
 
 
 def _relay_in_words(relay: RelaySettings) -> Iterator[str]:

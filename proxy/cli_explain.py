@@ -27,6 +27,8 @@ from kaifu.proxy.ledger_cli import Failure, failing, trusted_settings
 from kaifu.proxy.ledger_desk import Desk
 from kaifu.proxy.ledger_open import ledger_path
 from kaifu.proxy.settings import Settings, config_path
+from kaifu.proxy.trust import NO_TRUST
+from kaifu.proxy.trustfiles import trust_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,8 @@ def explain_command(
     try:
         sources = _sources(policy_file, domains, config)
         now = _moment(at, sources.settings)
-        question = Question(sender, recipients, _read(file), now, None, outside, not no_dsn)
+        trust = trust_of(sources.settings)[0] if sources.settings is not None else NO_TRUST
+        question = Question(sender, recipients, _read(file), now, None, outside, not no_dsn, trust)
         told = _answer(sources, question)
     except ProblemsError as error:
         _fail(*map(str, error.problems))

@@ -20,6 +20,7 @@ from .miltersocket import CannotListen
 from .policyfile import PolicyFile
 from .servicemanager import notify
 from .settings import MilterSettings, Settings, config_path, load_settings
+from .trustfiles import TrustFiles
 
 
 @click.command()
@@ -47,10 +48,10 @@ def run(settings: Settings, milter_settings: MilterSettings) -> int:
             f"the milter needs pymilter ({error}): pip install 'kaifu[milter]', with libmilter-dev and a C compiler"
         ) from None
     log = Journal()
-    policy = PolicyFile(settings.policy, log)
+    policy, trust = PolicyFile(settings.policy, log), TrustFiles(settings, log)
     asyncio.run(check_ledger(settings))
     ledger = BlockingLedger(ledger_path(settings.ledger))
-    host = MilterHost(settings, milter_settings, policy, ledger, log)
+    host = MilterHost(settings, milter_settings, policy, trust, ledger, log)
 
     def ready() -> None:
         log(f"ready listen={milter_settings.listen}", policy=settings.policy, ledger=settings.ledger, pid=os.getpid())

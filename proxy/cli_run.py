@@ -2,7 +2,7 @@
 
 It refuses to start (exit 2, every reason on standard error) unless settings, policy, certificates, ledger and listening
 addresses are all in order. A worker that dies is replaced; SIGTERM and SIGINT stop gracefully; SIGHUP looks at the policy
-file at once.
+and at the files of aliases at once.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from .policyfile import PolicyFile
 from .relay import Relay
 from .servicemanager import notify, watchdog_seconds
 from .settings import RelaySettings, Settings, config_path, load_settings
+from .trustfiles import TrustFiles
 
 
 class CannotStart(Exception):
@@ -66,7 +67,8 @@ def refusing_to_start() -> Iterator[None]:
 def run(settings: Settings, relay_settings: RelaySettings) -> None:
     """Serve until told to stop. Raises :class:`CannotStart`, LedgerError or ProblemsError before anything listens."""
     log = Journal()
-    parts = _Parts(settings, relay_settings, PolicyFile(settings.policy, log), _contexts(relay_settings))
+    policy, trust = PolicyFile(settings.policy, log), TrustFiles(settings, log)
+    parts = _Parts(settings, relay_settings, policy, trust, _contexts(relay_settings))
     asyncio.run(check_ledger(settings))
     if problem := directory_problem(relay_settings.temporary_directory):
         raise CannotStart(f"relay.temporary_directory: {problem}")
@@ -97,6 +99,7 @@ class _Parts:
     settings: Settings
     relay_settings: RelaySettings
     policy: PolicyFile
+    trust: TrustFiles
     contexts: Contexts
 
 
@@ -156,17 +159,22 @@ async def _serve(
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    loop.add_signal_handler(signal.SIGHUP, parts.policy.poll)
+    loop.add_signal_handler(signal.SIGHUP, _look_at_files, parts)
     if supervisor is not None:
         loop.add_reader(supervisor, _supervisor_died, loop, supervisor, stop)
     ledger = open_ledger(parts.settings.ledger)
-    serving = Relay(parts.settings, parts.relay_settings, parts.policy, ledger, parts.contexts)
+    serving = Relay(parts.settings, parts.relay_settings, parts.policy, parts.trust, ledger, parts.contexts)
     companion = loop.create_task(_stay_alive()) if supervisor is None else None
     try:
         await serving.serve(sockets, stop, ready)
     finally:
         if companion is not None:
             companion.cancel()
+
+
+def _look_at_files(parts: _Parts) -> None:
+    parts.policy.poll()
+    parts.trust.poll()
 
 
 def _supervisor_died(loop: asyncio.AbstractEventLoop, pipe: int, stop: asyncio.Event) -> None:

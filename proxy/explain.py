@@ -23,12 +23,13 @@ from kaifu.policies.trace import RuleTrace, Trace, trace
 from kaifu.proxy.address import AddressError, parse_mail, parse_rcpt
 from kaifu.proxy.envelope import Envelope
 from kaifu.proxy.judgement import Action, Judgement, Verdict
-from kaifu.proxy.ledger import Known, Query
+from kaifu.proxy.ledger import EvidenceKind, Known, Query
 from kaifu.proxy.message import HeaderBlock, split_message
 from kaifu.proxy.observe import Observation, needs_body, observe
 from kaifu.proxy.reports import PREFIX
 from kaifu.proxy.requestedits import edit_words, notify_words
 from kaifu.proxy.transit import facts_of, judge, query
+from kaifu.proxy.trust import NO_TRUST, Trust
 
 T = TypeVar("T")
 
@@ -48,7 +49,10 @@ class Explanation:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked. ``raw``: the file. ``ledger``: how to ask the ledger, or None. ``dsn``: the next hop offers it."""
+    """What is asked. ``raw``: the file. ``ledger``: how to ask the ledger, or None. ``dsn``: the next hop offers it.
+
+    ``trust``: whom to believe when the file is a receipt or an answer.
+    """
 
     sender: str
     recipients: Sequence[str]
@@ -57,6 +61,7 @@ class Question:
     ledger: Callable[[Query], Known] | None = None
     outside: bool = False
     dsn: bool = True
+    trust: Trust = NO_TRUST
 
     def asking(self, ledger: Callable[[Query], Known]) -> Question:
         """The same question, with a ledger to ask."""
@@ -78,6 +83,7 @@ def explain(policy: Policy, realm: Realm, question: Question) -> Explanation:
         realm=realm,
         request_headers=policy.request_headers,
         outside=question.outside,
+        trust=question.trust,
     )
     known = Known() if question.ledger is None else question.ledger(query(policy, seen))
     now, size = question.now, len(raw)
@@ -125,6 +131,8 @@ def as_object(file: str, told: Explanation) -> dict[str, object]:
             {
                 "kind": str(e.kind),
                 "verdict": str(e.verdict),
+                "grade": str(e.grade),
+                "alias": e.alias,
                 "value": e.value,
                 "about": e.about,
                 "by": e.by,
@@ -151,6 +159,7 @@ def _recipient(verdict: Verdict, way: Trace) -> dict[str, object]:
             "delivery_report": str(decision.delivery_report),
             "receipt": str(decision.receipt),
             "record": str(decision.record),
+            "confirm": str(decision.confirm),
             "retain_days": decision.retain_days,
             "basis": decision.basis,
             "suppress": str(decision.suppress) if decision.suppress is not None else None,
@@ -190,7 +199,8 @@ def as_lines(file: str, told: Explanation) -> Iterator[str]:
     yield f"  asks for a receipt: {asks}" if asks else "  asks for no receipt"
     if told.judgement.record is not None:
         for evidence in told.judgement.record.evidence:
-            yield f"  {evidence.kind} {evidence.value}: {evidence.verdict}; {evidence.why}"
+            grade = f", {evidence.grade}" if evidence.kind in _GRADED and evidence.verdict in _ANSWERS else ""
+            yield f"  {evidence.kind} {evidence.value}: {evidence.verdict}{grade}; {evidence.why}"
     if told.judgement.rejection is not None:
         yield f'  refused with 550 5.7.1 "{told.judgement.rejection}"'
     for verdict, way in zip(told.judgement.verdicts, told.traces, strict=True):
@@ -199,6 +209,8 @@ def as_lines(file: str, told: Explanation) -> Iterator[str]:
         yield from (f"  {line}" for line in _about(verdict, way))
 
 
+_GRADED = (EvidenceKind.MDN, EvidenceKind.REPLY)
+_ANSWERS = ("matched", "other-address")
 _KINDS = {
     "mail": "mail",
     "mdn": "a receipt (MDN)",

@@ -311,6 +311,7 @@ def serve(host: MilterHost, settings: MilterSettings, ready: Callable[[], None])
     while thread.is_alive() and not stopped:
         stopped = signals.wait(1.0 if period is None else min(1.0, period))
         host.policy.poll()
+        host.trust.poll()
         if period is not None:
             notify("WATCHDOG=1")
     notify("STOPPING=1")

@@ -30,6 +30,7 @@ from .policyfile import PolicyFile
 from .replies import Reply
 from .settings import MilterSettings, Settings
 from .transit import judge, query, with_message_id, without_additions
+from .trustfiles import TrustFiles
 
 MAX_HEADER = 1 << 20
 MAX_RECIPIENTS = 50_000
@@ -144,10 +145,12 @@ class MilterHost:
         settings: Settings,
         milter: MilterSettings,
         policy: PolicyFile,
+        trust: TrustFiles,
         ledger: BlockingLedger,
         log: Callable[..., None],
     ) -> None:
         self.policy = policy
+        self.trust = trust
         self.ledger = ledger
         self.log = log
         self._settings = settings
@@ -225,6 +228,7 @@ class MilterHost:
             realm=self._settings.realm,
             request_headers=policy.request_headers,
             outside=self._milter.outside,
+            trust=self.trust.current,
         )
         asked = query(policy, seen)
         works, known = True, _NOTHING_KNOWN

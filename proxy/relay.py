@@ -27,6 +27,7 @@ from .servicemanager import notify
 from .session import ClientWire, Session
 from .settings import Listener, RelaySettings, Settings
 from .transfer import Transfer
+from .trustfiles import TrustFiles
 from .wire import Sweeper
 
 POLL_SECONDS = 1.0
@@ -36,11 +37,18 @@ class Relay:
     """One process of the relay. Made within a running event loop."""
 
     def __init__(
-        self, settings: Settings, relay_settings: RelaySettings, policy: PolicyFile, ledger: Ledger, contexts: Contexts
+        self,
+        settings: Settings,
+        relay_settings: RelaySettings,
+        policy: PolicyFile,
+        trust: TrustFiles,
+        ledger: Ledger,
+        contexts: Contexts,
     ) -> None:
         self.settings = settings
         self.relay_settings = relay_settings
         self.policy = policy
+        self.trust = trust
         self.ledger = ledger
         self.contexts = contexts
         self.log = Journal()
@@ -171,6 +179,7 @@ class Relay:
         try:
             while not stop.is_set():
                 self.policy.poll()
+                self.trust.poll()
                 try:
                     await asyncio.wait_for(stop.wait(), POLL_SECONDS)
                 except TimeoutError:

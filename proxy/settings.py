@@ -146,8 +146,32 @@ class Roles:
 
 
 @dataclass(frozen=True, slots=True)
+class AnchorMail:
+    """``anchors.mail``: the head of the ledger as a message. ``sender``: the key ``from``; ``server``: host and port."""
+
+    to: tuple[str, ...]
+    sender: str
+    server: tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Anchors:
+    """The ``anchors:`` section: where ``kaifu ledger seal`` sends the head of the ledger.
+
+    ``file``: a line is appended; ``command``: a program with its arguments, which reads the line; None: not there.
+    """
+
+    file: Path | None = None
+    command: tuple[str, ...] | None = None
+    mail: AnchorMail | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
-    """A whole settings file, valid. ``ledger`` is a URL with an absolute path; ``relay`` or ``milter`` None: no such section."""
+    """A whole settings file, valid. ``ledger`` is a URL with an absolute path; ``relay`` or ``milter`` None: no such section.
+
+    ``border``: authserv-ids of the servers that check mail for us, in lower case. ``aliases``: files that say whose mail goes to whom.
+    """
 
     file: Path
     realm: Realm
@@ -157,7 +181,10 @@ class Settings:
     zone: ZoneInfo
     relay: RelaySettings | None = None
     milter: MilterSettings | None = None
+    border: tuple[str, ...] = ()
+    aliases: tuple[Path, ...] = ()
     roles: Roles = field(default_factory=Roles)
+    anchors: Anchors = field(default_factory=Anchors)
 
 
 def config_path(option: str | Path | None) -> Path:

@@ -35,7 +35,9 @@ from .settings import (
     Timeouts,
     Tls,
 )
+from .settings_anchors import anchors
 from .settings_roles import roles
+from .settings_trust import aliases, border
 
 T = TypeVar("T")
 
@@ -119,7 +121,10 @@ class SettingsReader:
                 "zone": self.zone,
                 "relay": self.relay,
                 "milter": self.milter,
+                "border": lambda node: border(self.check, node),
+                "aliases": lambda node: aliases(self.check, node, self.directory),
                 "roles": lambda node: roles(self.check, node),
+                "anchors": lambda node: anchors(self, node),
             },
             required=("realm", "policy", "ledger"),
         )

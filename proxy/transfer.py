@@ -115,6 +115,7 @@ class Transfer:
             realm=settings.realm,
             request_headers=self._policy.request_headers,
             outside=self._outside,
+            trust=self._relay.trust.current,
         )
         asked = query(self._policy, seen)
         known, ledger_works = await self._look(asked)
