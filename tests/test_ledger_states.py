@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -277,3 +279,15 @@ def test_a_list_never_gets_the_mark_of_a_reader(state: State, answered: int, sho
 def test_the_grade_stands_beside_what_an_answer_says_and_nothing_else(state: State) -> None:
     answer = state in (State.REPLIED, State.DISPLAYED, State.DELETED, State.DENIED)
     assert mark(state, grade="claimed")[1].endswith("(claimed)") is answer
+
+
+def test_the_readme_tells_states_marks_and_precedence_as_they_are() -> None:
+    text = (Path(__file__).parent.parent / "proxy" / "README.md").read_text(encoding="utf-8")
+    section = text.partition("## What evidence amounts to")[2].partition("\n## ")[0]
+    told = re.findall(r"^\|.*\| `([a-z-]+)` \| `(.+)` \|$", section, re.MULTILINE)
+    assert [state for state, _ in told] == [state.value for state in State]
+    for state, shown in told:
+        sign, words = mark(state, grade="authenticated" if "authenticated" in shown else "claimed")
+        assert shown in (sign, f"{sign} {words}")
+    for column in (Transport, Handling):
+        assert ", ".join(column) in section
