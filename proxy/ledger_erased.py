@@ -5,8 +5,8 @@ judgement. What must be remembered lies in two tables of a temporary database, a
 
 A cell may be missing when a later entry of the kind ``erasure`` names it; on the ground ``retention`` only if its time was over
 (:class:`kaifu.proxy.ledger_erasure.Retention`), and never while its message was on hold. A cell that an erasure names must be missing.
-An erasure may not be dated later than now, nor, by more than a day (clocks are set), than what was written after it: else its date
-could be made to fit. Erasures on other grounds than age are a person's decision, and are listed. Fails with sqlite3's errors.
+An erasure for age may not be dated later than now, nor, by more than a day (clocks are set), than what was written after it: else its
+date could be made to fit. Erasures on other grounds than age are a person's decision, and are listed. Fails with sqlite3's errors.
 """
 
 from __future__ import annotations
@@ -78,10 +78,10 @@ class Erased:
             except _FAULTS as error:
                 text = f"the erasure of entry {entry.number} makes no sense: {error!r}"
                 return [*findings, Finding(entry.number, "erased", text)]
-            if entry.at > self._now + DAY:
+            if entry.body["ground"] == RETENTION and entry.at > self._now + DAY:
                 text = f"the erasure of entry {entry.number} is dated {at_text(entry.at)}, which is still to come"
                 findings.append(Finding(entry.number, "erased", text))
-            if self._latest is None or entry.at > self._latest[1]:
+            if entry.body["ground"] == RETENTION and (self._latest is None or entry.at > self._latest[1]):
                 self._latest = entry.number, entry.at
         return findings
 

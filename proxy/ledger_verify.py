@@ -67,10 +67,11 @@ class _Found:
     kept: list[tuple[int, int, Finding]] = field(default_factory=list)
     order: Iterator[int] = field(default_factory=count)
 
-    def add(self, findings: Iterable[Finding]) -> None:
+    def add(self, findings: Iterable[Finding], *, follows: bool = False) -> None:
+        """``follows``: may be nothing but a consequence of the others, which are named first."""
         for finding in findings:
             self.problems += 1
-            key = MOST_ENTRY if finding.entry is None else finding.entry
+            key = (MOST_ENTRY if finding.entry is None else finding.entry) + follows * 4 * MOST_ENTRY
             # The largest is at the top of the heap, to be dropped.
             heapq.heappush(self.kept, (-key, -next(self.order), finding))
             if len(self.kept) > _MOST_FINDINGS:
@@ -129,7 +130,7 @@ class _Scan:
         self._chain = Chain(genesis(self.ledger))
         self._next_batch = -_MOST
         self._entry = -MOST_ENTRY
-        self._limit, self._stuck = 0, False
+        self._limit, self._stuck, self._broken = 0, False, False
         self._read: deque[tuple[int, bytes]] = deque()
         self.batches = self.entries = self.cells = 0
 
@@ -161,7 +162,7 @@ class _Scan:
         self._next_batch = row[0] + 1
         self.batches += 1
         batch, findings = self._chain.add(row)
-        self._found.add(findings)
+        self._break(findings)
         if batch is None:
             return
         for number, _ in self._entries(batch.first - 1):
@@ -172,10 +173,16 @@ class _Scan:
             marks.add(number, found)
         finding = marks.finding(lambda: self._leaf_after(batch), fits=not findings)
         if finding is not None:
+            self._break([finding])
+
+    def _break(self, findings: Iterable[Finding]) -> None:
+        """Entries are not what they were: what they say about others may not be true."""
+        for finding in findings:
             self._found.add([finding])
+            self._broken = True
 
     def _uncovered(self, number: int) -> None:
-        self._found.add(
+        self._break(
             [Finding(number, "inserted", f"entry {number} was inserted, or its batch removed: it is in no batch")]
         )
 
@@ -214,6 +221,7 @@ class _Scan:
         if missing:
             self._erased.missing(number, missing)
         if entry is None or entry.number != number:
+            self._broken = True
             self._beside.stop(number)
         else:
             self._found.add(self._erased.look_at(entry))
@@ -234,8 +242,8 @@ class _Scan:
             for (number,) in db.execute("SELECT id FROM entries WHERE id >= ? OR id <= ?", (MOST_ENTRY, -MOST_ENTRY)):
                 self._uncovered(number)
             self._orphans(Cells(db, self._entry + 1, None).before(None))
-            found.add(self._erased.findings())
-            found.add(self._beside.findings())
+            found.add(self._erased.findings(), follows=self._broken)
+            found.add(self._beside.findings(), follows=True)
             holding = [anchor for anchor in anchors if self._holds(anchor, anchors)]
             return Report(
                 ledger=self.ledger.hex(),
