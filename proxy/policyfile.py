@@ -1,19 +1,27 @@
 """The policy in force: loaded from its file, and again when the file changes.
 
 A new policy is built fully, then swapped with one assignment; messages under way keep the one they began with. On any
-error the old one stays in force, and every error is logged. A deleted file changes nothing but the log.
+error the old one stays in force, and every error is logged. A deleted file changes nothing but the log. Which version was in force
+from when on is told to the ledger.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 from kaifu.policies.document import ProblemsError
-from kaifu.policies.load import load_file
+from kaifu.policies.load import load, read_file
 from kaifu.policies.rules import Policy
 
 Stamp = tuple[int, int, int, int] | None
+
+
+class Recorder(Protocol):
+    """Where versions of the policy are recorded: a ledger."""
+
+    def policy_in_force(self, digest: str, mode: str, text: str) -> None: ...
 
 
 class PolicyFile:
@@ -26,8 +34,10 @@ class PolicyFile:
         self._path = path
         self._log = log
         self._stamp = stamp_of(path)
-        self.current: Policy = load_file(path)
+        self._text = read_file(path)
+        self.current: Policy = load(self._text, str(path))
         self.problem: str | None = None
+        self._ledger: Recorder | None = None
 
     def poll(self) -> None:
         """Take the file again if it has changed. Called about once a second."""
@@ -45,6 +55,17 @@ class PolicyFile:
             return
         self.problem = None
         self._log("policy-loaded", file=str(self._path), digest=self.current.digest, rules=len(self.current.rules))
+        self._tell()
+
+    def record_in(self, ledger: Recorder) -> None:
+        """Put the policy in force on record there, now and whenever it changes. Waits for nothing."""
+        self._ledger = ledger
+        self._tell()
+
+    def _tell(self) -> None:
+        if self._ledger is not None:
+            text = self._text.decode("utf-8", "replace")
+            self._ledger.policy_in_force(self.current.digest, str(self.current.mode), text)
 
 
 def stamp_of(path: Path) -> Stamp:
