@@ -24,7 +24,7 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 from rich.console import Console
 from rich.markup import escape
 
-from .demo_mail import SCENES, Scene
+from .demo_mail import BORDER, SALES, SCENES, TANAKA, Scene
 from .display import visible
 from .requests import REQUEST_HEADERS
 
@@ -34,6 +34,7 @@ realm: [example.co.jp]
 policy: policy.yaml
 ledger: sqlite:///{directory}/ledger.db
 zone: Asia/Tokyo
+border: [{border}]
 relay:
   listen: 127.0.0.1:0
   next_hop: 127.0.0.1:{next_hop}
@@ -72,7 +73,7 @@ def _next_hop(mailboxes: _Mailboxes) -> Iterator[int]:
 def _configure(directory: Path, next_hop: int) -> Path:
     """Settings and policy in the directory; gives the settings file."""
     config = directory / "kaifu.yaml"
-    config.write_text(SETTINGS.format(directory=directory, next_hop=next_hop), encoding="utf-8")
+    config.write_text(SETTINGS.format(directory=directory, next_hop=next_hop, border=BORDER), encoding="utf-8")
     policy = directory / "policy.yaml"
     if not policy.exists():
         policy.write_text(files(__package__).joinpath("demo.yaml").read_text(encoding="utf-8"), encoding="utf-8")
@@ -177,8 +178,10 @@ def demo(keep: str | None) -> None:
     subprocess.run(_kaifu("receipts", "list", "--config", str(config)), check=True)
     console.print(
         "\n–  not asked   ✓  asked   ✓✓  displayed or replied   ✗  failed, denied or deleted unread\n"
+        "claimed: it says so itself   authenticated: the border verified the domain that it comes from\n"
         "\n[bold]Look further[/bold]\n"
         f"  {_command()} receipts show 2 --config {config}\n"
+        f"  {_command()} receipts pair renewal-15@example.co.jp --to {SALES} --with {TANAKA} --config {config}\n"
         f"  {_command()} receipts list --json --config {config}\n"
         f"  {_command()} policy check {directory}/policy.yaml\n"
         f"  {_command()} inspect FILE.eml\n"

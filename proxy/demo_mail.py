@@ -70,6 +70,11 @@ def _thunderbird_receipt(reader: str, asker: str, original: str) -> str:
     )
 
 
+def _verified(text: str, domain: str) -> str:
+    """The same with the field that the border writes on mail whose DKIM signature is valid (RFC 8601)."""
+    return f"Authentication-Results: {BORDER}; dkim=pass header.d={domain}\n{text}"
+
+
 def _exchange_receipt(reader: str, asker: str, original: str) -> str:
     """Two parts, the first one multipart/alternative, no Original-Message-ID: what Exchange sends."""
     return _mail(
@@ -163,11 +168,14 @@ def _plain(sender: str, to: str, subject: str, message_id: str, body: str, *more
     return build
 
 
+BORDER = "mx.example.co.jp"
 LEGAL = "legal@example.co.jp"
 SATO = "sato@example.co.jp"
 YAMADA = "yamada@partner.example"
 SUZUKI = "suzuki@hq.partner-group.example"
 NOBODY = "nobody@partner.example"
+SALES = "sales@partner.example"
+TANAKA = "tanaka@partner.example"
 STRANGER = "buyer@elsewhere.example"
 
 SCENES = (
@@ -261,10 +269,10 @@ SCENES = (
     ),
     Scene(
         "thunderbird",
-        "The partner's Thunderbird answers the contract: a receipt that only the policy had asked for.",
+        "The partner's Thunderbird answers the contract: a receipt that only the policy had asked for, with a valid signature.",
         "",
         (LEGAL,),
-        lambda ids: _thunderbird_receipt(YAMADA, LEGAL, ids["contract"]),
+        lambda ids: _verified(_thunderbird_receipt(YAMADA, LEGAL, ids["contract"]), "partner.example"),
     ),
     Scene(
         "exchange",
@@ -329,6 +337,20 @@ SCENES = (
         ),
     ),
     Scene(
+        "renewal",
+        "The legal department writes to the partner's sales desk.",
+        LEGAL,
+        (SALES,),
+        _plain(LEGAL, SALES, "契約更新のお願い", "renewal-15@example.co.jp", "契約の更新をお願いいたします。"),
+    ),
+    Scene(
+        "colleague",
+        "A person who reads the sales desk's mail answers under an address of her own: kept beneath, until somebody pairs the two.",
+        "",
+        (LEGAL,),
+        lambda ids: _thunderbird_receipt(TANAKA, LEGAL, ids["renewal"]).replace("tb-1@", "tb-4@"),
+    ),
+    Scene(
         "our-receipt",
         "One of our people opens a stranger's mail on a phone that answers by itself.",
         SATO,
@@ -346,7 +368,7 @@ SCENES = (
             From: {SATO}
             To: {STRANGER}
             Subject: Fwd: receipt
-            Message-ID: <fwd-16@example.co.jp>
+            Message-ID: <fwd-18@example.co.jp>
             MIME-Version: 1.0
             Content-Type: multipart/mixed; boundary="fw"
             """,
