@@ -15,8 +15,9 @@ import pytest
 from tests.ledger_values import bodies, record, store, tables, to
 
 from kaifu.proxy.ledger_entries import decode
-from kaifu.proxy.ledger_journal import Journal
+from kaifu.proxy.ledger_journal import Journal, now
 from kaifu.proxy.ledger_rebuild import rebuild
+from kaifu.proxy.ledger_verify import verify
 
 FOREVER = 1_000_000
 
@@ -51,6 +52,7 @@ def check(path: Path, begun: dict[str, int], finished: set[str]) -> None:
         outcomes = {number: outcome for _, number, *rest in before["recipients"] for outcome in rest[9:10]}
         assert {outcomes[numbers[name]] for name in finished} <= {"accepted"}
         assert [decode(body, {}).number for body in bodies(path)] == list(range(1, len(bodies(path)) + 1))
+        assert verify(opened.db, (), now()).findings == ()
         rebuild(opened.db)
         assert tables(path) == before
 
