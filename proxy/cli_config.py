@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from kaifu.policies.document import Problem, ProblemsError
 from kaifu.policies.load import lint, load_file
 from kaifu.policies.rules import Policy
 
-from .access import unknown
+from .access import changeable, unknown
 from .display import visible
 from .incoming import directory_problem
 from .ledger_open import ledger_path
@@ -50,7 +51,7 @@ def check(file: str | None) -> None:
         sys.exit(2)
     for warning in warnings:
         click.echo(str(warning), err=True)
-    for sentence in unknown(settings.roles):
+    for sentence in _about_roles(settings):
         click.echo(f"{settings.file}: warning: {visible(sentence)}", err=True)
     policy = _policy(settings)
     trust = _trust(settings)
@@ -142,6 +143,16 @@ def _in_words(settings: Settings, policy: Policy, trust: Trust) -> Iterator[str]
         yield from _milter_in_words(settings.milter)
     if settings.relay is None and settings.milter is None:
         yield "Neither relay nor milter is configured."
+
+
+def _about_roles(settings: Settings) -> Iterator[str]:
+    """What keeps people from the roles that the settings give them."""
+    yield from unknown(settings.roles)
+    trusted = {0}
+    with suppress(OSError):
+        trusted.add(ledger_path(settings.ledger).parent.stat().st_uid)
+    if settings.roles != Roles() and (reason := changeable(settings.file, frozenset(trusted))) is not None:
+        yield f"roles: nobody has one by these settings, because strangers could write them: {reason}"
 
 
 def _roles_in_words(roles: Roles) -> str:

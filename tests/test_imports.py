@@ -87,6 +87,42 @@ def test_every_library_has_a_door() -> None:
     assert third_parties() == set(DOORS) - set(sys.stdlib_module_names)
 
 
+# What a command or a screen may use of the ledger's modules: the desk, words and values, and how things are shown. Never what
+# reads or changes a ledger for people behind the desk's back. (Those that run a host open a ledger for the host.)
+LEDGER_FOR_PEOPLE = {
+    "ledger", "ledger_desk", "ledger_cli", "ledger_open", "ledger_shown", "ledger_states", "ledger_timeline",
+    "ledger_anchor", "ledger_check", "ledger_places", "ledger_verify",
+}  # fmt: skip
+LEDGER_FOR_HOSTS = {"cli_milter": {"ledger_blocking"}}
+
+
+def ledger_modules(tree: ast.Module) -> Iterator[tuple[str, set[str]]]:
+    """The ledger's modules that a module of ours imports, with the names it takes of each."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            module = (node.module or "").removeprefix("kaifu.proxy").removeprefix(".")
+            names = {alias.name for alias in node.names}
+            if module.startswith("ledger"):
+                yield module, names
+            elif not module:
+                yield from ((name, set()) for name in names if name.startswith("ledger"))
+        elif isinstance(node, ast.Import):
+            parts = [alias.name.removeprefix("kaifu.proxy.") for alias in node.names]
+            yield from ((name, set()) for name in parts if name.startswith("ledger"))
+
+
+def test_people_reach_the_ledger_through_the_desk_alone() -> None:
+    for name, tree in modules():
+        package, _, module = name.partition(".")
+        if module.startswith("cli") or package == "tui" or module == "explain":
+            for used, names in ledger_modules(tree):
+                assert used in LEDGER_FOR_PEOPLE | LEDGER_FOR_HOSTS.get(module, set()), f"{name} imports {used}"
+                if used == "ledger_open":
+                    assert "open_ledger" not in names or module == "cli_run", f"{name} opens a ledger"
+                if used in ("ledger_verify", "ledger_places"):
+                    assert not names & {"verify", "send"}, f"{name} does what the desk should"
+
+
 def test_nobody_imports_a_package_by_its_directory() -> None:
     """From the repository's root ``import proxy`` works too, and would make a second module of the same file."""
     trees = [*modules(), *((path.name, ast.parse(path.read_text())) for path in ROOT.glob("tests/**/*.py"))]

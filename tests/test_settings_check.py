@@ -54,6 +54,7 @@ Ours: 例え.jp, example.com and its subdomains
 Policy: {directory}/policy.yaml, 1 rule, observed only: nothing is changed or withheld
 Ledger: {directory}/ledger.db; when it fails, mail that needs it gets 451 and other mail passes
 Into the ledger may look: root and the service user
+Anchors of the ledger go nowhere; what they are for is in the guide
 Time zone: Asia/Tokyo
 Relay: named relay.example.com
   listens on 127.0.0.1:10025
@@ -90,6 +91,16 @@ def test_who_may_look_is_told_in_words_and_names_that_nobody_has_are_warned_of(d
         " that name"
         for what in ("user", "group")
     ]
+
+
+def test_settings_that_strangers_could_write_are_warned_of_when_they_give_roles(directory: Path) -> None:
+    (directory / "kaifu.yaml").chmod(0o666)
+    assert check(directory).stderr == ""
+    add(directory, "roles: {viewer: [root]}\n")
+    assert check(directory).stderr == (
+        f"{directory}/kaifu.yaml: warning: roles: nobody has one by these settings, because strangers could write them:"
+        f" {directory}/kaifu.yaml can be written by group or others\n"
+    )
 
 
 def test_a_milter_is_told_in_words(directory: Path) -> None:
