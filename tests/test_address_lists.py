@@ -153,6 +153,9 @@ pieces = st.sampled_from(
         "\x00",
         "é",
         "=?utf-8?q?a=40b?=",
+        "a@b.example",
+        " c.d@e",
+        '"f g"@h',
     ]
 )
 

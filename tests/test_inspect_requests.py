@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -93,7 +95,30 @@ def test_the_text_of_a_message_does_not_ask() -> None:
     assert find_requests(HeaderBlock.parse(b"Subject: x\r\n\r\nDisposition-Notification-To: a@b\r\n")) == ()
 
 
+NAMES = st.sampled_from(
+    ["Subject", "X-Ack", "x-ack", "X-PMRQC", "DISPOSITION-NOTIFICATION-TO", "Return-Receipt-To", "X-Mine"]
+)
+VALUES = st.one_of(
+    st.sampled_from([b"a@b", b"<a@b>", b"no", b" 0 ", b"", b"=?utf-8?q?no?="]),
+    st.binary(max_size=20).map(lambda octets: octets.replace(b"\n", b"")),
+)
+
+
+@given(st.lists(st.tuples(NAMES, VALUES), max_size=8))
+def test_every_request_is_found_in_its_place_whatever_it_holds(written: list[tuple[str, bytes]]) -> None:
+    header = HeaderBlock.parse(b"".join(name.encode() + b": " + value + b"\r\n" for name, value in written) + b"\r\n")
+    seen: Counter[str] = Counter()
+    expected = []
+    for name, _ in written:
+        seen[name.lower()] += 1
+        if name not in ("Subject", "X-Mine"):
+            expected.append((name, seen[name.lower()]))
+    assert list(request_fields(header)) == expected == [(r.name, r.nth) for r in list_requests(header)]
+    assert find_requests(header) == tuple(request for request in list_requests(header) if asks(request))
+    assert ("X-Mine" in {r.name for r in find_requests(header, ["x-mine"])}) == ("x-mine" in seen)
+
+
 @given(st.binary(max_size=200))
 def test_any_octets_are_searched_without_complaint(octets: bytes) -> None:
-    header = HeaderBlock.parse(octets + b"\nDisposition-Notification-To: " + octets)
+    header = HeaderBlock.parse(b"Disposition-Notification-To: " + octets + b"\nX-Ack: " + octets)
     assert len(find_requests(header)) <= len(list_requests(header)) == len(request_fields(header))

@@ -66,12 +66,34 @@ def test_what_is_no_disposition_is_none(value: str) -> None:
     assert parse_disposition(value) is None
 
 
-@given(st.text(max_size=80))
-def test_a_disposition_is_displayed_only_if_it_says_so(value: str) -> None:
+CONFORMING = re.compile(
+    rf"(manual|automatic)-action */ *MDN-sent-(manually|automatically) *; *({'|'.join(TYPES | OLD_TYPES)}) *(/[^;]*)?",
+    re.IGNORECASE,
+)
+
+near_dispositions = st.builds(
+    "{}{}{}{}{}{}".format,
+    st.sampled_from(["manual-action", "AUTOMATIC-action", "automatic-action", "", "manual action", "(a; b) x"]),
+    st.sampled_from(["/MDN-sent-manually", " / mdn-sent-AUTOMATICALLY", "/MDN-sent-automatically", "/", ""]),
+    st.sampled_from([";", "; ", " ;  ", ";;", ",", ""]),
+    st.sampled_from(["displayed", "Displayed", "deleted", "denied", "processed", "fallen", "not displayed", ""]),
+    st.sampled_from(["", " ", "ly", " deleted", "; displayed", "\r"]),
+    st.sampled_from(["", "/error", " / error, x", "/", "/displayed"]),
+)
+
+
+@given(near_dispositions)
+def test_a_disposition_says_what_stands_behind_its_semicolon(value: str) -> None:
     found = parse_disposition(value)
+    assert found is not None or not CONFORMING.fullmatch(value)
     if found is not None:
         assert found.type in TYPES | OLD_TYPES
-        assert f"{found.type}" in value.lower()
+        assert found.type == value.replace("(a; b)", "").partition(";")[2].partition("/")[0].strip().lower()
+
+
+@given(st.text(max_size=80))
+def test_no_other_text_is_a_disposition(value: str) -> None:
+    assert parse_disposition(value) is None or ";" in value
 
 
 @pytest.mark.parametrize(
@@ -314,6 +336,7 @@ _LINES = st.lists(
 @given(_LINES, st.sampled_from(["\n", "\r\n"]))
 def test_any_order_of_lines_is_read(lines: list[str], end: str) -> None:
     found = mdn("".join(line + end for line in lines))
-    first = next((line for line in lines if line.startswith("Disposition:")), None)
-    if first is None or "deleted" in first:
-        assert found.disposition_type != "displayed"
+    place = next((n for n, line in enumerate(lines) if line.startswith("Disposition:")), None)
+    continued = place is not None and lines[place + 1 : place + 2] == [" continued"]
+    expected = None if place is None or continued else lines[place].rpartition("; ")[2]
+    assert found.disposition_type == expected

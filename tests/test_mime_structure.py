@@ -7,7 +7,7 @@ import quopri
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kaifu.proxy.message import HeaderBlock
@@ -136,16 +136,22 @@ def test_no_octets_fail_to_decode(octets: bytes, encoding: str) -> None:
 _PIECES = st.lists(
     st.sampled_from(
         [
+            b"\r\n--b\r\n",
+            b"\r\n--b\r\n",
+            b"\n--b \n",
+            b"\r\n--b--\r\n",
+            b"\r\n--i\r\n",
+            b"\n--i\n",
+            b"\r\n--i--\r\n",
             b"--b",
-            b"--b--",
-            b"--i",
             b"--i--",
             b"\r\n",
             b"\n",
             b"\r",
             b" ",
             b"text",
-            b"Content-Type: multipart/mixed; boundary=i\r\n\r\n",
+            b"\r\n--b\r\nContent-Type: multipart/mixed; boundary=i\r\n\r\n--i\r\n",
+            b"\n--b\nContent-Type: multipart/report; boundary=i\n\n--i\n\ntext\n--i\n\n",
             b"Content-Type: multipart/report; boundary=b\r\n\r\n",
             b"Content-Type: message/rfc822\r\n\r\n",
             b"\x00\xff",
@@ -153,6 +159,22 @@ _PIECES = st.lists(
     ),
     max_size=60,
 ).map(b"".join)
+
+
+def test_the_search_reaches_parts_within_parts() -> None:
+    """A search that hardly ever finds a part would prove nothing about parts."""
+    seen = dict.fromkeys(("parts", "nested", "whole"), 0)
+
+    @settings(max_examples=100)
+    @given(_PIECES)
+    def look(body: bytes) -> None:
+        top = read(body).top
+        seen["parts"] += len(top.parts) > 1
+        seen["nested"] += any(part.parts for part in top.parts)
+        seen["whole"] += any(part.whole for part in read(body[: len(body) // 2], complete=False).top.parts)
+
+    look()
+    assert min(seen.values()) >= 10, seen
 
 
 @given(_PIECES, st.booleans())

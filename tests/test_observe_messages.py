@@ -163,10 +163,29 @@ def test_a_date_is_read_as_it_was_written(moment: datetime) -> None:
     assert parse_date(format_datetime(moment)) == moment.replace(microsecond=0)
 
 
-@given(st.text(max_size=60))
-def test_what_is_no_date_is_none_and_never_fails(text: str) -> None:
+NEAR_DATES = st.builds(
+    "{}{}{}{}{}{} {}:{}{}{}".format,
+    st.sampled_from(["", "Sat, ", "Sat ", "Saturday, ", "x"]),
+    st.sampled_from([1, 9, 10, 28, 29, 31, 32]),
+    st.sampled_from([" ", "-", "  "]),
+    st.sampled_from(["Jan", "FEB", "December", "Jul", "Foo"]),
+    st.sampled_from([" ", "-"]),
+    st.sampled_from(["00", "26", "99", "126", "1899", "1900", "2024", "9000", "9001", "２０２６"]),
+    st.sampled_from([0, 7, 12, 23, 24]),
+    st.sampled_from(["00", "07", "30", "59", "60"]),
+    st.sampled_from(["", ":00", ":60", ":09.5"]),
+    st.sampled_from(["", " +0900", " -0000", " +9999", " +2359", " -2400", " JST", " (x) Z", " EST (y)", " +09:00"]),
+)
+
+
+@given(st.one_of(st.text(max_size=60), NEAR_DATES))
+def test_a_date_exists_or_is_none(text: str) -> None:
     moment = parse_date(text)
-    assert moment is None or moment.tzinfo is not None
+    if moment is not None:
+        assert moment.tzinfo is not None
+        assert 1899 <= moment.astimezone(UTC).year <= 9001
+        assert str(moment.day) in text
+        assert f"{moment.hour}:{moment.minute:02}" in text
 
 
 @pytest.mark.parametrize(

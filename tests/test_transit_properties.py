@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kaifu.policies.decision import Receipt, Request
@@ -36,17 +36,26 @@ DNT = "disposition-notification-to"
 
 # --- policies ---------------------------------------------------------------------------------------------------
 
-THENS = st.fixed_dictionaries(
-    {},
-    optional={
-        "request": st.sampled_from(("add", "strip", "keep")),
-        "notify": st.sampled_from(("sender", "receipts@example.co.jp", "受領@例え.example")),
-        "delivery_report": st.sampled_from(("add", "strip", "keep")),
-        "receipt": st.sampled_from(("deliver", "withhold", "reject")),
-        "record": st.sampled_from(("full", "no-subject", "none")),
-        "suppress": st.sampled_from(("read", "not-read", "both")),
-    },
-).filter(bool)
+_THENS: dict[str, st.SearchStrategy[str]] = {
+    "request": st.sampled_from(("add", "strip", "keep")),
+    "notify": st.sampled_from(("sender", "receipts@example.co.jp", "受領@例え.example")),
+    "delivery_report": st.sampled_from(("add", "strip", "keep")),
+    "receipt": st.sampled_from(("deliver", "withhold", "reject")),
+    "record": st.sampled_from(("full", "no-subject", "none")),
+    "suppress": st.sampled_from(("read", "not-read", "both")),
+}
+
+
+def _then(**fixed: st.SearchStrategy[str]) -> st.SearchStrategy[dict[str, str]]:
+    return st.fixed_dictionaries(fixed, optional={key: value for key, value in _THENS.items() if key not in fixed})
+
+
+THENS = st.one_of(
+    _then(request=st.just("add"), delivery_report=st.sampled_from(("add", "strip"))),
+    _then(receipt=st.just("withhold")),
+    _then(receipt=st.just("reject"), request=st.just("strip")),
+    _then().filter(bool),
+)
 
 
 @st.composite
@@ -92,16 +101,23 @@ FIELDS = st.one_of(
     ),
     st.tuples(st.just("Message-ID"), st.sampled_from(("<1@example.co.jp>", "<>", "1@x", ""))),
     st.tuples(
-        st.sampled_from(("Subject", "X-Other", "Auto-Submitted", "Precedence", "List-Id", "In-Reply-To", "References")),
-        st.sampled_from(("x", "no", "bulk", "auto-replied", "<m@example.co.jp>", "=?utf-8?Q?=E5?= folded\r\n\tvalue")),
+        st.sampled_from(("Subject", "X-Other", "Auto-Submitted", "Precedence", "In-Reply-To", "References")),
+        st.sampled_from(("no", "<m@example.co.jp>", "=?utf-8?Q?=E5?= folded\r\n\tvalue")),
     ),
 )
+RAILS = st.sampled_from((*[None] * 9, ("Auto-Submitted", "auto-replied"), ("Precedence", "bulk"), ("List-Id", "<x>")))
 SHAPES = st.sampled_from(("%s: %s\r\n", "%s:%s\r\n", "%s :\r\n %s\r\n", "%s:\t%s \r\n"))
 
 
 @st.composite
 def blocks(draw: st.DrawFn) -> bytes:
     fields = draw(st.lists(st.tuples(SHAPES, FIELDS), max_size=8))
+    asked = draw(st.sampled_from((0, 0, 1, 2)))
+    request = st.tuples(SHAPES, st.tuples(st.just("disposition-notification-TO"), ADDRESSES))
+    fields += draw(st.lists(request, min_size=asked, max_size=asked))
+    rail = draw(RAILS)
+    if rail is not None:
+        fields.append(("%s: %s\r\n", rail))
     return ("".join(shape % field for shape, field in fields) + "\r\n").encode()
 
 
@@ -110,7 +126,7 @@ NOTIFY = st.sampled_from(("", " NOTIFY=NEVER", " NOTIFY=SUCCESS", " NOTIFY=FAILU
 
 @st.composite
 def envelopes(draw: st.DrawFn) -> Envelope:
-    sender = draw(st.sampled_from((*PEOPLE, "")))
+    sender = draw(st.sampled_from((*PEOPLE[:2] * 3, *PEOPLE, "")))
     said = draw(st.lists(st.tuples(st.sampled_from(PEOPLE), NOTIFY), min_size=1, max_size=5, unique_by=lambda r: r[0]))
     recipients = tuple(parse_rcpt(f"<{address}>{notify}".encode()) for address, notify in said)
     return Envelope(parse_mail(f"<{sender}>".encode()), recipients, draw(st.booleans()))
@@ -124,7 +140,24 @@ def _file(path: Path) -> bytes:
     return path.read_bytes().replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
 
 
-MESSAGES = st.one_of(st.tuples(blocks(), st.just(b"text\r\n")).map(b"".join), st.sampled_from(REPORTS).map(_file))
+PLAIN = (
+    "thunderbird",
+    "roundcube",
+    "exchange-online",
+    "kmail",
+    "delta-chat",
+    "dsn-delivered",
+    "dsn-relayed",
+    "dsn-expanded",
+)
+MAIL = st.tuples(blocks(), st.just(b"text\r\n")).map(b"".join)
+MESSAGES = st.one_of(
+    MAIL,
+    MAIL,
+    MAIL,
+    st.sampled_from(PLAIN).map(lambda name: _file(RECEIPTS / f"{name}.eml")),
+    st.sampled_from(REPORTS).map(_file),
+)
 
 ASKED = st.sampled_from(AskedBy)
 STATES = st.sampled_from(RequestState)
@@ -179,12 +212,48 @@ def worlds(
         True,
         realm=REALM,
         request_headers=chosen.request_headers,
-        outside=draw(st.booleans()),
+        outside=draw(st.sampled_from((False, False, False, True))),
     )
     return World(chosen, seen, draw(knowledge(query(chosen, seen))), draw(st.booleans()))
 
 
 # --- what must hold ---------------------------------------------------------------------------------------------
+
+
+def _marks(world: World) -> dict[str, bool]:
+    """What the properties below are about; a search that hardly ever meets it would prove nothing."""
+    judgement = world.judgement
+    edits = [edit for delivery in judgement.deliveries for edit in delivery.edits]
+    written = [edit for edit in edits if not isinstance(edit, Delete)]
+    adding = [v.recorded for v in judgement.verdicts if v.decision.enforced and v.decision.request is Request.ADD]
+    return {
+        "a request is added": any(e.name.lower() == DNT for e in written if isinstance(e, Insert)),
+        "a request is changed": any(e.name.lower() == DNT for e in written if isinstance(e, Change)),
+        "a request is kept though one is wanted": any(r and r.request is RequestState.KEPT for r in adding),
+        "something is stripped": any(isinstance(edit, Delete) for edit in edits),
+        "an identifier is minted": judgement.mint,
+        "a rail holds": any(verdict.decision.rails for verdict in judgement.verdicts),
+        "a receipt is withheld": bool(judgement.withheld),
+        "a receipt is rejected": judgement.rejection is not None,
+        "there are several outcomes": len(judgement.deliveries) > 1,
+        "some get it and some do not": bool(judgement.deliveries and judgement.withheld),
+        "NOTIFY changes": any(verdict.notify_changed for verdict in judgement.verdicts),
+        "there is evidence": judgement.record is not None and bool(judgement.record.evidence),
+        "there is no row": bool(judgement.counts),
+    }
+
+
+def test_the_search_reaches_what_the_properties_are_about() -> None:
+    met: dict[str, int] = {}
+
+    @settings(max_examples=400, derandomize=True)
+    @given(worlds())
+    def look(world: World) -> None:
+        for mark, is_met in _marks(world).items():
+            met[mark] = met.get(mark, 0) + is_met
+
+    look()
+    assert min(met.values()) > 1, met
 
 
 def _identities(recipients: Any) -> list[int]:
