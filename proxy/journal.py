@@ -7,8 +7,13 @@ or field. Never bodies, never passwords.
 from __future__ import annotations
 
 import json
+import re
 import sys
 from typing import TextIO
+
+_apart = re.compile('[ "=]').search
+_quoted = json.JSONEncoder(ensure_ascii=False).encode
+"""Made once: :func:`json.dumps` makes an encoder for each call, which cost as much as the rest of the line."""
 
 
 def show(value: object) -> str:
@@ -16,9 +21,9 @@ def show(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.3f}"
     text = str(value)
-    if text and text.isprintable() and not any(c in ' "=' for c in text):
-        return text
-    return json.dumps(text, ensure_ascii=not text.isprintable())
+    if not text.isprintable():
+        return json.dumps(text)
+    return _quoted(text) if not text or _apart(text) else text
 
 
 class Journal:
