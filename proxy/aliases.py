@@ -11,7 +11,8 @@ backslash. Commands (``|…``), files (``/…``) and lists (``:include:…``) ar
 for all its mailboxes that have no line of their own; as a target, for the same name there.
 
 A name without a domain is a mailbox of every domain of the realm, not of the subdomains that a leading dot adds. Chains are
-followed to their end, through circles, to at most :data:`MOST_REACHED` mailboxes. Case and tags (``name+tag``) do not count.
+followed to their end, through circles, to at most :data:`MOST_REACHED` mailboxes. Case does not count, nor do
+tags (``name+tag``) but for a name that has a line of its own with its tag.
 
 Pure; linear in the text. Never raises.
 """
@@ -28,7 +29,7 @@ from kaifu.proxy.address import DOMAIN, unquote_local_part, untagged
 MOST_REACHED = 10_000
 """Mailboxes that one name may reach."""
 
-_MOST_REMEMBERED = 4096
+_MOST_REMEMBERED = 300_000  # mailboxes, over all names that were asked for
 
 _QUOTED = r'"(?:[^"\\]|\\.)*+"'
 _ALIAS = re.compile(rf'({_QUOTED}|[^\s"#:@][^\s":]*+)\s*+:(.*)', re.DOTALL)
@@ -50,13 +51,14 @@ class BadLine:
 class Aliases:
     """Names and their targets. Do not modify."""
 
-    __slots__ = ("_domains", "_entries", "_reached")
+    __slots__ = ("_domains", "_entries", "_reached", "_remembered")
 
     def __init__(self, entries: Mapping[str, tuple[str, ...]] | None = None, realm: Realm | None = None) -> None:
         """``entries``: what :func:`parse_aliases` found."""
         self._entries = dict(entries or {})
         self._domains = frozenset(domain_key(d.removeprefix(".")) for d in realm.domains) if realm else frozenset()
         self._reached: dict[str, frozenset[str]] = {}
+        self._remembered = 0
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -66,7 +68,7 @@ class Aliases:
         if not self._entries:
             return False
         target = untagged(target)
-        reached = self._reached_from(untagged(name))
+        reached = self._reached_from(name)
         if target in reached:
             return True
         local, _, domain = target.rpartition("@")
@@ -80,8 +82,10 @@ class Aliases:
         known = self._reached.get(name)
         if known is None:
             known = self._follow(name)
-            if len(self._reached) >= _MOST_REMEMBERED:
+            self._remembered += 1 + len(known)
+            if self._remembered > _MOST_REMEMBERED:
                 self._reached.clear()
+                self._remembered = 1 + len(known)
             self._reached[name] = known
         return known
 
@@ -96,17 +100,22 @@ class Aliases:
         return frozenset(reached)
 
     def _targets(self, name: str) -> Iterator[str]:
-        """Where the mail of one mailbox goes, one step."""
-        local, at, domain = name.rpartition("@")
-        if not at:
-            names = [name, *(f"{name}@{own}" for own in self._domains)]
-        else:
-            names = [name, local] if domain in self._domains else [name]
-        found = [target for one in names for target in self._entries.get(one, ())]
-        if not found and at:
+        """Where the mail of one mailbox goes, one step: by its own line, else that of the name without its tag."""
+        local, _, domain = name.rpartition("@") if "@" in name else (name, "", "")
+        plain = _without_tag(local)
+        found = self._lines(local, domain) or (self._lines(plain, domain) if plain != local else [])
+        if not found and domain:
             found = list(self._entries.get(f"@{domain}", ()))
         for target in found:
-            yield (local or name) + target if target.startswith("@") else target
+            yield plain + target if target.startswith("@") else target
+
+    def _lines(self, local: str, domain: str) -> list[str]:
+        """The targets of a name; one without a domain is the same as that name in every domain of ours."""
+        if not domain:
+            names = [local, *(f"{local}@{own}" for own in self._domains)]
+        else:
+            names = [f"{local}@{domain}", local] if domain in self._domains else [f"{local}@{domain}"]
+        return [target for name in names for target in self._entries.get(name, ())]
 
 
 NO_ALIASES = Aliases()
@@ -115,7 +124,8 @@ NO_ALIASES = Aliases()
 def parse_aliases(text: str) -> tuple[dict[str, tuple[str, ...]], list[BadLine]]:
     """The names of a file with their targets, and what of it could not be read.
 
-    Names and targets are in the form in which mailboxes are compared (:attr:`~kaifu.policies.facts.Mailbox.key`).
+    Names and targets are in the form in which mailboxes are compared (:attr:`~kaifu.policies.facts.Mailbox.key`), targets
+    without their tags.
     """
     entries: dict[str, tuple[str, ...]] = {}
     bad: list[BadLine] = []
@@ -170,7 +180,7 @@ def _targets(value: str, number: int, bad: list[BadLine]) -> tuple[str, ...]:
     for item in items:
         if _NOBODY.match(item):
             continue
-        key = _key(item)
+        key = _key(item, tag=False)
         if key is None:
             bad.append(BadLine(number, f"{item[:100]} is no mail address"))
         else:
@@ -197,7 +207,11 @@ def _items(value: str) -> Iterator[str]:
         yield value[end:].strip()  # a quote that never closes, which is no address
 
 
-def _key(address: str) -> str | None:
+def _without_tag(local: str) -> str:
+    return local.partition("+")[0] or local
+
+
+def _key(address: str, *, tag: bool = True) -> str | None:
     """An address of a file in the form in which mailboxes are compared; None when it is none."""
     address = address.removeprefix("\\").strip()
     local, at, domain = address.rpartition("@")
@@ -208,7 +222,7 @@ def _key(address: str) -> str | None:
         return None
     if re.search(r"[\s,<>()]", local) and not local.startswith('"'):
         return None
-    return untagged(mailbox_key(name, domain)) if name else f"@{domain_key(domain)}"
+    return mailbox_key(name if tag else _without_tag(name), domain) if name else f"@{domain_key(domain)}"
 
 
 def merged(files: Iterable[Mapping[str, tuple[str, ...]]]) -> dict[str, tuple[str, ...]]:

@@ -73,6 +73,41 @@ def test_checking_leaves_no_trace(directory: Path) -> None:
     assert sorted(directory.iterdir()) == before
 
 
+def test_whom_to_believe_is_told_in_words(directory: Path) -> None:
+    (directory / "aliases").write_text("hr: hanako\nbad line\ninfo: hr, a b@\n")
+    add(directory, "border: [MX.example.com]\naliases: aliases\n")
+    result = check(directory)
+    assert result.exit_code == 0
+    assert result.stderr == (
+        f"{directory}/aliases:2:1: warning: neither name: target, nor name@domain and its target\n"
+        f"{directory}/aliases:3:1: warning: b@ is no mail address\n"
+    )
+    assert "Border: who wrote an answer is believed of mx.example.com\n" in result.stdout
+    assert f"Aliases: 2 names from {directory}/aliases\n" in result.stdout
+
+
+def test_a_file_of_aliases_that_is_not_there_is_named(directory: Path) -> None:
+    add(directory, "aliases: [aliases]\n")
+    result = check(directory)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == f"{directory}/aliases: cannot be read: No such file or directory\n"
+
+
+def test_proof_that_nobody_can_give_is_noticed(directory: Path) -> None:
+    policy = POLICY.replace("{request: add}", "{request: add, confirm: authenticated}")
+    policy += "  - {name: the rest, then: {confirm: claimed}}\ndefaults:\n  internal: {confirm: authenticated}\n"
+    (directory / "policy.yaml").write_text(policy)
+    result = check(directory)
+    assert result.exit_code == 0
+    why = "nothing is ever authenticated, because the settings name no border that checks mail for us"
+    assert sorted(result.stderr.splitlines()) == [
+        f"{directory}/policy.yaml:6:26: warning: {why}",
+        f"{directory}/policy.yaml:9:14: warning: {why}",
+    ]
+    add(directory, "border: mx.example.com\n")
+    assert check(directory).stderr == ""
+
+
 def test_settings_for_nobody_are_valid_and_say_so(directory: Path) -> None:
     (directory / "kaifu.yaml").write_text(SETTINGS.split("relay:")[0])
     result = check(directory)
