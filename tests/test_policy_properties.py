@@ -18,6 +18,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from jsonschema import Draft7Validator
 
+from kaifu.policies.addresses import AddressList, entry, union
 from kaifu.policies.decide import decide, strictest
 from kaifu.policies.decision import Decision, DeliveryReport, Receipt, Request
 from kaifu.policies.document import DAMAGED, Problem, ProblemsError, read
@@ -71,8 +72,10 @@ TIMES = st.datetimes(timezones=ZONES | st.just(UTC))
 
 
 @st.composite
-def facts(draw: st.DrawFn, mailboxes: st.SearchStrategy[Mailbox] = MAILBOXES) -> Facts:
-    kind = draw(st.sampled_from(Kind))
+def facts(
+    draw: st.DrawFn, mailboxes: st.SearchStrategy[Mailbox] = MAILBOXES, kinds: Sequence[Kind] = tuple(Kind)
+) -> Facts:
+    kind = draw(st.sampled_from(kinds))
     reports = st.sampled_from([None, ReportFacts(True), ReportFacts(False), ReportFacts(True, "a recipient failed")])
     message = MessageFacts(
         kind=kind,
@@ -203,12 +206,11 @@ OBSTACLES = ("none", "null", "program", "list", "stranger", "refusal")
 def near_a_rail(draw: st.DrawFn) -> Facts:
     """Mail that may ask but for one thing at most, or any report."""
     found = draw(facts())
-    if draw(st.booleans()):
+    if found.message.kind is not Kind.MAIL:
         return found
     obstacle = draw(st.sampled_from(OBSTACLES))
     message = replace(
         found.message,
-        kind=Kind.MAIL,
         null_reverse_path=obstacle == "null",
         auto_submitted=obstacle == "program",
         list_mail=obstacle == "list",
@@ -234,7 +236,7 @@ def test_no_policy_makes_mail_ask_that_must_not_ask(policy: dict[str, Any], give
         assert not message.null_reverse_path
 
 
-@given(asking(), near_a_rail())
+@given(asking(), facts(kinds=(Kind.MDN, Kind.DSN)) | near_a_rail())
 def test_no_policy_withholds_what_must_be_delivered(policy: dict[str, Any], given_facts: Facts) -> None:
     decision = decide(load(json.dumps(policy), "policy"), given_facts)
     if decision.receipt is not Receipt.DELIVER:
@@ -466,6 +468,52 @@ def test_lint_calls_no_rule_unreachable_that_is_reached(policy: dict[str, Any], 
     lines = {p.line for p in lint(loaded) if "never reached" in p.message or "never holds" in p.message}
     for given_facts in mails:
         assert decide(loaded, given_facts).line not in lines
+
+
+@st.composite
+def rivals(draw: st.DrawFn) -> dict[str, Any]:
+    """Two rules with one condition each, on the same key: the case in which lint compares values."""
+    key = draw(st.sampled_from(["from", "to", "subject", "header", "sensitivity", "importance", "size"]))
+    policy: dict[str, Any] = draw(POLICIES)
+    return {**policy, "rules": [{"name": f"r {n}", "when": {key: draw(WHEN[key])}, "then": {}} for n in range(2)]}
+
+
+@given(rivals(), st.lists(facts(kinds=(Kind.MAIL,)), min_size=5, max_size=15))
+def test_lint_compares_two_rules_as_mail_does(policy: dict[str, Any], mails: list[Facts]) -> None:
+    loaded = load(json.dumps(policy, indent=1), "policy")
+    second = loaded.rules[1]
+    if any(p.line == second.line and "never reached" in p.message for p in lint(loaded)):
+        assert all(decide(loaded, given_facts).rule != second.name for given_facts in mails)
+
+
+PLACES = [
+    "x@a.example",
+    "y@b.example",
+    "@a.example",
+    "@.a.example",
+    "x@sub.a.example",
+    "@sub.a.example",
+    "*",
+    "x*",
+    "<>",
+]
+NOBODY = union(())
+ENTRY_OR_NONE = [None, *map(entry, PLACES)]
+LISTS = [AddressList(some, none or NOBODY) for some in ENTRY_OR_NONE for none in ENTRY_OR_NONE]
+SENDERS = [
+    (Mailbox(local, domain), null)
+    for local in ("x", "y")
+    for domain in ("a.example", "sub.a.example", "b.example", "")
+    for null in (False, True)
+]
+
+
+def test_what_a_list_of_addresses_covers_or_excludes_is_so_for_every_sender() -> None:
+    has = {found: {sender for sender in (*SENDERS, (None, True)) if found.has(*sender)} for found in LISTS}
+    assert not [found for found in LISTS if found.impossible and has[found]]
+    pairs = [(wide, narrow) for wide in LISTS for narrow in LISTS if wide.covers(narrow)]
+    assert len(pairs) > len(LISTS)
+    assert not [(wide, narrow) for wide, narrow in pairs if not has[narrow] <= has[wide]]
 
 
 # --- the loader -------------------------------------------------------------------------------------------------
