@@ -8,17 +8,21 @@ mailbox said as much in a way that counts. Fails with sqlite3's errors.
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from .ledger import EvidenceKind, Verdict
 from .ledger_states import Standing, is_answer, is_stronger, standing_of
 
+MOST_WITHOUT = 100
+"""Of what does not count, the earliest of so many mailboxes are named for each recipient: strangers can send any number."""
 _AT_ONCE = 500
 _QUERY = (
-    "SELECT recipient, answerer, counts, verdict, kind, value, grade, at, by_address FROM evidence WHERE recipient IN ({})"
-    f" AND kind IN ('{EvidenceKind.MDN.value}', '{EvidenceKind.REPLY.value}')"
+    "SELECT recipient, answerer, counts, verdict, kind, value, grade, min(at), min(by_address) FROM evidence"
+    f" WHERE recipient IN ({{}}) AND kind IN ('{EvidenceKind.MDN.value}', '{EvidenceKind.REPLY.value}')"
     f" AND verdict IN ('{Verdict.MATCHED.value}', '{Verdict.OTHER_ADDRESS.value}')"
+    " GROUP BY recipient, answerer, counts, verdict, kind, value, grade ORDER BY min(at), answerer"
 )
 
 
@@ -41,18 +45,26 @@ class Answer(NamedTuple):
 def answers_of(db: sqlite3.Connection, recipients: Sequence[int]) -> dict[int, tuple[Answer, ...]]:
     """The answers for some recipients, those that count first, each in order of time."""
     found: dict[tuple[int, bool, int], Answer] = {}
+    without = Counter[int]()
     for start in range(0, len(recipients), _AT_ONCE):
         some = recipients[start : start + _AT_ONCE]
         rows = db.execute(_QUERY.format(",".join("?" * len(some))), some)
         for recipient, answerer, counts, verdict, kind, value, grade, at, address in rows:
             key = recipient, not counts, answerer
+            if key not in found and not counts and without[recipient] >= MOST_WITHOUT:
+                continue
             answer = Answer(address, not answerer, kind, value, grade, at, verdict, bool(counts))
-            if is_answer(_standing(answer)) and (key not in found or _stronger(answer, found[key])):
+            if not is_answer(_standing(answer)):
+                continue
+            if key not in found:
+                without[recipient] += not counts
+                found[key] = answer
+            elif is_stronger(_standing(answer), _standing(found[key])):
                 found[key] = answer
     grouped: dict[int, list[Answer]] = {}
-    for (recipient, without, answerer), answer in found.items():
+    for (recipient, uncounted, answerer), answer in found.items():
         counted = found.get((recipient, False, answerer))
-        if not without or counted is None or is_stronger(_standing(answer), _standing(counted)):
+        if not uncounted or counted is None or is_stronger(_standing(answer), _standing(counted)):
             grouped.setdefault(recipient, []).append(answer)
     return {
         recipient: tuple(sorted(some, key=lambda one: (not one.counts, one.at))) for recipient, some in grouped.items()
@@ -61,8 +73,3 @@ def answers_of(db: sqlite3.Connection, recipients: Sequence[int]) -> dict[int, t
 
 def _standing(answer: Answer) -> Standing:
     return standing_of(answer.kind, answer.value, answer.at, answer.grade)
-
-
-def _stronger(one: Answer, other: Answer) -> bool:
-    first, second = _standing(one), _standing(other)
-    return is_stronger(first, second) or (one.at < other.at and not is_stronger(second, first))

@@ -99,6 +99,17 @@ def test_another_address_counts_while_it_is_paired_before_and_after(tmp_path: Pa
     assert (row.state, row.answering, names(row)) == ("waiting", 0, [])
     assert [each.counts for each in row.answers] == [False]
     assert one(tmp_path / "4", first, pair(MEIER), unpair(3), pair(MEIER), second).state == "displayed"
+    assert one(tmp_path / "5", second, pair(MEIER), unpair(3), first).state == "waiting"
+
+
+def test_one_mailbox_is_one_whether_known_as_an_alias_or_by_a_pairing(tmp_path: Path) -> None:
+    def nobody_knew_for_whom(writing: Journal) -> object:
+        cites = {"original_message_id": "1@example.co.jp"}
+        made = receipt(None, "deleted", by=MEIER, verdict=OTHER, details=cites, message_id="n")
+        return writing.begin(record(key=b"r", evidence=(made,)))
+
+    row = one(tmp_path / "l", nobody_knew_for_whom, answer(by=MEIER, alias=True), pair(MEIER))
+    assert (row.state, row.answering, [each.counts for each in row.answers]) == ("displayed", 1, [True])
 
 
 def test_a_pairing_holds_for_every_message_between_the_two_and_for_nobody_else(tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ from tests.ledger_values import SUZUKI, YAMADA, journal, receipt, record, store,
 from kaifu.policies.facts import Direction
 from kaifu.proxy.cli import cli
 from kaifu.proxy.ledger import EvidenceKind, Grade, RequestState, Verdict
+from kaifu.proxy.ledger_answerers import MOST_WITHOUT
+from kaifu.proxy.ledger_shown import MOST_NAMED
 
 KUDO, MEIER, TEAM = "kudo@partner.example", "meier@other.example", "team@partner.example"
 OTHER = Verdict.OTHER_ADDRESS
@@ -246,3 +248,14 @@ def test_figures_never_add_up_grades(ledger: Path) -> None:
     found = json.loads(run(ledger, "stats", "--json", command="ledger").stdout)
     assert found["grades"] == {"deleted claimed": 1, "displayed authenticated": 1}
     assert found["unmatched"] == 1
+
+
+def test_however_many_strangers_answer_a_row_stays_short(ledger: Path) -> None:
+    with store(ledger) as opened, journal(opened) as writing:
+        for number in range(150):
+            stranger = receipt(2, by=f"x{number}@other.example", verdict=OTHER, message_id=f"x{number}")
+            writing.begin(record(key=b"x%d" % number, minutes=9, evidence=(stranger,)))
+    assert len(listed(ledger)[2]["not_counted"]) == MOST_WITHOUT
+    beneath = line_of(ledger, SUZUKI)[1:]
+    assert len(beneath) == MOST_NAMED + 1
+    assert beneath[-1] == f"↳ and {MOST_WITHOUT - MOST_NAMED} more"

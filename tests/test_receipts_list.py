@@ -401,6 +401,8 @@ def test_pages_of_any_size_give_every_row_that_fits_once_and_in_order(
         Filter(sender="a@x.example", until=9),
         Filter(person="a@x.example"),
         Filter(states=("waiting", "denied")),
+        Filter(grades=("claimed",)),
+        Filter(grades=("claimed", "authenticated"), since=1),
         Filter(message=3),
         Filter(message_id="1@a"),
     ],

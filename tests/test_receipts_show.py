@@ -287,11 +287,12 @@ def test_migrate_runs_what_is_new(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
 
 COMMANDS = [
     ("receipts", "list"), ("receipts", "show", "1"), ("receipts", "export"), ("ledger", "stats"), ("ledger", "rebuild"),
-    ("ledger", "migrate"), ("receipts", "note", "1", "--confirmed-by", "phone"),
+    ("ledger", "migrate"), ("receipts", "note", "1", "--confirmed-by", "phone"), ("receipts", "unmatched"),
 ]  # fmt: skip
+ALSO = [*COMMANDS, ("receipts", "pair", "1", "--with", SUZUKI)]
 
 
-@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+@pytest.mark.parametrize("words", ALSO, ids=" ".join)
 def test_every_command_says_in_one_sentence_that_there_is_no_ledger_and_makes_none(
     tmp_path: Path, words: tuple[str, ...]
 ) -> None:
@@ -302,7 +303,7 @@ def test_every_command_says_in_one_sentence_that_there_is_no_ledger_and_makes_no
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+@pytest.mark.parametrize("words", ALSO, ids=" ".join)
 def test_every_command_says_in_one_sentence_that_the_ledger_is_damaged(tmp_path: Path, words: tuple[str, ...]) -> None:
     (tmp_path / "bad.db").write_bytes(b"\xff" * 8192)
     result = CliRunner().invoke(cli, [*words, "--ledger", f"sqlite:///{tmp_path}/bad.db"], catch_exceptions=False)
@@ -312,7 +313,7 @@ def test_every_command_says_in_one_sentence_that_the_ledger_is_damaged(tmp_path:
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o644])
-@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+@pytest.mark.parametrize("words", ALSO, ids=" ".join)
 def test_somebody_else_is_told_to_act_as_the_service_user(
     run: Run, ledger: Path, words: tuple[str, ...], mode: int
 ) -> None:
