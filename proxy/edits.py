@@ -102,7 +102,7 @@ def splice(block: HeaderBlock, edits: Sequence[HeaderEdit], *, prefix: bytes = b
         for insert in inserted:
             name = insert.name.encode("ascii")
             pieces += (name, b":", fold(insert.name, insert.value, newline), newline)
-    if not block and block.rest.startswith((b" ", b"\t")) and (prefix or inserted):
+    if not block and block.rest.startswith((b" ", b"\t")):
         pieces.append(b"\r\n")  # else the first line of a body without header would continue our field
     pieces.append(block.rest)
     return b"".join(pieces)

@@ -205,6 +205,40 @@ def test_a_missing_disposition_is_never_displayed(text: str) -> None:
     assert mdn(text).disposition_type is None
 
 
+@pytest.mark.parametrize(
+    ("text", "readable"),
+    [
+        ("Disposition: a/b; displayed\n", True),
+        ("Final-Recipient: rfc822; a@b\n", True),
+        ("Original-Recipient: rfc822; a@b\n", True),
+        ("Original-Message-ID: <a@b>\n", True),
+        ("Original-Message-ID: <>\nFinal-Recipient: rfc822;\nDisposition: gone\n", False),
+        ("Reporting-UA: x\nX-More: y\n", False),
+        ("", False),
+    ],
+)
+def test_a_notification_that_says_nothing_about_a_message_cannot_be_read(text: str, readable: bool) -> None:
+    assert mdn(text).readable is readable
+
+
+def test_what_does_not_conform_is_told_in_words() -> None:
+    assert mdn("").odd == ("Disposition is missing", "Original-Message-ID is missing", "Final-Recipient is missing")
+    assert mdn(
+        "Original-Recipient: a@b\nFinal-Recipient: rfc822;\nOriginal-Message-ID: c d\n\nDisposition: x; denied\nReporting-UA: u\n"
+    ).odd == (
+        "empty lines between the fields",
+        "the fields are not in the order of RFC 8098",
+        "denied is a disposition type of RFC 2298",
+        "the modes in Disposition are none of RFC 8098",
+        "Original-Message-ID has no angle brackets",
+        "Original-Message-ID contains spaces",
+        "Final-Recipient is empty",
+        "Original-Recipient has no address type",
+    )
+    conforming = "Final-Recipient: rfc822; a@b\nOriginal-Message-ID: <a@b>\nDisposition: manual-action/MDN-sent-manually; deleted\n"
+    assert mdn(conforming).odd == ()
+
+
 def test_fields_are_found_whatever_their_letters_folds_and_spaces() -> None:
     found = mdn(
         "FINAL-RECIPIENT :rfc822;\n\ta@b\noriginal-message-id:\n <x@y>\ndisposition:\n manual-action/\n mdn-sent-manually;\n displayed"

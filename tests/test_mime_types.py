@@ -43,6 +43,12 @@ Counter = Callable[[Callable[[], object]], int]
         (b"multipart/mixed; boundary*=us-ascii'en'a%20b", "multipart/mixed", {"boundary": "a b"}),
         (b"multipart/mixed; boundary*0*=utf-8''a%3D; boundary*1=b", "multipart/mixed", {"boundary": "a=b"}),
         (b"multipart/mixed; boundary*0=one; boundary*0=two; boundary*=three", "multipart/mixed", {"boundary": "one"}),
+        (
+            b"multipart/mixed; boundary*0*=utf-8''a; boundary*1*=b'c'%64",
+            "multipart/mixed",
+            {"boundary": "ab'c'd"},
+        ),
+        (b'(first) multipart/mixed (then); boundary= "x" (last)', "multipart/mixed", {"boundary": "x"}),
         (b"message/delivery-status;", "message/delivery-status", {}),
         (b"text / html ; charset = utf-8", "text/html", {"charset": "utf-8"}),
         (b"multipart/report; no value; =; boundary=z", "multipart/report", {"boundary": "z"}),
