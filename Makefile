@@ -35,9 +35,10 @@ lint: $(READY) ## style, types, import contracts
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
 
-bench: $(READY) debian $(MILTER) ## kaifu as relay and as milter, side by side with Postfix, a bare sink and other milters
+bench: $(READY) debian $(MILTER) ## kaifu as relay and as milter, side by side with Postfix, a bare sink and other milters; what the ledger costs
 	@$(BIN)/python tests/bench/relay_bench.py
 	@$(BIN)/python tests/bench/milter_bench.py
+	@$(BIN)/python tests/bench/ledger_rate.py --compare
 
 dist: $(READY) ## the wheel, and what pip needs to install it on a server, in dist/
 	@rm -rf dist && $(BIN)/python .ci/dist.py dist && ls dist

@@ -20,6 +20,7 @@ from kaifu.proxy.ledger_entries import at_text, at_value, canonical
 from kaifu.proxy.ledger_erasure import DAY, erase
 from kaifu.proxy.ledger_file import connect
 from kaifu.proxy.ledger_journal import now
+from kaifu.proxy.ledger_seal import MARK, leaf
 from kaifu.proxy.ledger_verify import Report, verify
 from kaifu.proxy.migrations import DERIVED
 
@@ -165,6 +166,22 @@ def test_entries_that_move_up_or_make_room_are_found_where_it_begins(original: s
         changed.close()
 
 
+def test_an_entry_whose_mark_was_changed_with_it_does_not_have_its_root(db: sqlite3.Connection) -> None:
+    batch = db.execute("SELECT first, last, marks FROM batches WHERE id = 5").fetchone()
+    touch(db, "content", batch[0])
+    (text,) = db.execute("SELECT body FROM entries WHERE id = ?", (batch[0],)).fetchone()
+    db.execute("UPDATE batches SET marks = ? WHERE id = 5", (leaf(text.encode())[:MARK] + batch[2][MARK:],))
+    assert look(db).findings[0].text == (
+        f"one of the entries {batch[0]} to {batch[1]} was changed: batch 5 has another root"
+    )
+
+
+def test_an_entry_that_two_readers_could_read_differently_is_found_even_when_sealed(db: sqlite3.Connection) -> None:
+    db.execute("UPDATE entries SET body = replace(body, '{', '{\"v\":2,') WHERE id = 13")
+    tampering.reseal(db)
+    assert "entry 13 was changed: it is no entry in canonical form" in {found.text for found in look(db).findings}
+
+
 def forged(db: sqlite3.Connection, ground: str, at: int, first: int, last: int) -> int:
     """Cells of these entries vanish, and an erasure that says so is put at the end, without its seal."""
     db.execute("DELETE FROM cells WHERE entry >= ? AND entry <= ?", (first, last))
@@ -301,6 +318,9 @@ def test_things_put_into_the_schema_are_found(db: sqlite3.Connection, sql: str) 
         "UPDATE cells SET id = -9223372036854775808 WHERE id = (SELECT max(id) FROM cells)",
         "UPDATE recipients SET address = CAST(x'ff' AS TEXT) WHERE id = 2",
         "DELETE FROM entries",
+        "INSERT INTO cells SELECT id + (100 << 20), name, salt, value FROM cells LIMIT 1",
+        "INSERT INTO cells SELECT 5, name, salt, value FROM cells LIMIT 1",
+        "INSERT INTO cells SELECT -5, name, salt, value FROM cells LIMIT 1",
     ],
 )
 def test_hostile_rows_end_in_findings(db: sqlite3.Connection, sql: str) -> None:
