@@ -203,10 +203,10 @@ class Writer:
         store.guard()
         try:
             journal.start([job.key for job in jobs if job.key])
+            if aside:  # before what may be an answer to the mail of one of its traces
+                aside.write(journal)
             for job in jobs:
                 _do(journal, job)
-            if aside:
-                aside.write(journal)
             journal.commit()
         except Exception as error:
             journal.rollback()
