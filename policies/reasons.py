@@ -7,10 +7,11 @@ rail that overrode an action. Pure; never raises.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 
 from kaifu.policies.decision import Confirm, Decision, DeliveryReport, Rail, Receipt, Record, Request, Source, Suppress
-from kaifu.policies.facts import Facts, Kind
+from kaifu.policies.facts import Direction, Facts, Kind
 
 # What each value does, after "it …"; and what was wanted, after "it would …".
 _DOES: Final[dict[str, dict[str, str]]] = {
@@ -54,14 +55,20 @@ _REPORT: Final = {Kind.MAIL: "receipt", Kind.MDN: "receipt", Kind.DSN: "delivery
 
 def sentence(decision: Decision, facts: Facts) -> str:
     """Which rule made a decision and why, in one sentence with a full stop."""
-    report = _REPORT[facts.message.kind]
+    message = facts.message
+    return _sentence(decision, _REPORT[message.kind], facts.direction, bool(message.requests))
+
+
+@lru_cache(maxsize=512)  # A policy says few different things, and for each message of one rule the same.
+def _sentence(decision: Decision, report: str, direction: Direction, requested: bool) -> str:
     sources = dict(decision.sources)
     clauses = [
-        _clause(_subject(decision), decision, facts, [k for k, s in sources.items() if s is Source.RULE]),
+        _clause(_subject(decision), decision, report, requested, [k for k, s in sources.items() if s is Source.RULE]),
         _clause(
-            f"the default for {facts.direction} mail",
+            f"the default for {direction} mail",
             decision,
-            facts,
+            report,
+            requested,
             [k for k, s in sources.items() if s is Source.DEFAULTS],
         ),
         _built_in(decision, sources, report),
@@ -80,13 +87,12 @@ def _subject(decision: Decision) -> str:
     return f'rule "{decision.rule}"' + (f" (line {decision.line})" if decision.line is not None else "")
 
 
-def _clause(who: str, decision: Decision, facts: Facts, keys: Iterable[str]) -> str:
+def _clause(who: str, decision: Decision, report: str, requested: bool, keys: Iterable[str]) -> str:
     """What one source of a decision does and would have done; empty when it names nothing."""
-    report = _REPORT[facts.message.kind]
     keys = set(keys)
     rails = {rail.key: rail for rail in decision.rails if rail.key in keys}
     does = [
-        text for key in _ORDER if key in keys and key not in rails and (text := _does(key, decision, facts, report))
+        text for key in _ORDER if key in keys and key not in rails and (text := _does(key, decision, report, requested))
     ]
     clause = f"{who} {_listed(does)}" if does else ""
     would = " and would ".join(_would(rail, report) for rail in rails.values())
@@ -96,7 +102,7 @@ def _clause(who: str, decision: Decision, facts: Facts, keys: Iterable[str]) -> 
 _ORDER: Final = ("request", "delivery_report", "receipt", "suppress", "record", "confirm", "retain", "basis")
 
 
-def _does(key: str, decision: Decision, facts: Facts, report: str) -> str:
+def _does(key: str, decision: Decision, report: str, requested: bool) -> str:
     if key == "retain":
         return f"keeps the record for {decision.retain_days} days"
     if key == "basis":
@@ -106,7 +112,7 @@ def _does(key: str, decision: Decision, facts: Facts, report: str) -> str:
     text = _DOES[key][getattr(decision, key)].format(report=report)
     if key == "request" and decision.request is Request.ADD and decision.notify is not None:
         text += f" to be sent to {decision.notify}"
-    if key == "request" and decision.request is Request.STRIP and not facts.message.requests:
+    if key == "request" and decision.request is Request.STRIP and not requested:
         text += " (there is none)"
     return text
 

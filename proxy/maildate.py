@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta, timezone
+from functools import lru_cache
 
 _MAX = 200
 _COMMENT = re.compile(r"\([^()]*\)")
@@ -25,7 +26,12 @@ _ZONES = {"EST": -5, "EDT": -4, "CST": -6, "CDT": -5, "MST": -7, "MDT": -6, "PST
 
 def parse_date(value: str) -> datetime | None:
     """The moment that a date field names, aware; None when it cannot be read or does not exist."""
-    found = _DATE.match(_COMMENT.sub(" ", value[:_MAX]))
+    return _parse(value[:_MAX])
+
+
+@lru_cache(maxsize=256)  # Where speed matters many messages are of the same second.
+def _parse(value: str) -> datetime | None:
+    found = _DATE.match(_COMMENT.sub(" ", value))
     if found is None:
         return None
     day, month, year, hour, minute, second, offset, zone = found.groups()
