@@ -82,8 +82,7 @@ def plan_request(
     else:
         plan = untouched(message)
     if decision.suppress is not None:
-        stripped = any(edit.name.lower() == SUPPRESS.lower() for edit in plan.edits)
-        edit = _suppress(decision.suppress, () if stripped else block.values(SUPPRESS))
+        edit = _suppress(decision.suppress, block.values(SUPPRESS))
         plan = replace(plan, edits=(*plan.edits, edit)) if edit is not None else plan
     return plan
 

@@ -17,6 +17,7 @@ from typing import Any, TypeVar, get_args
 from urllib.parse import quote
 from zoneinfo import ZoneInfo, available_timezones
 
+from kaifu.policies.addresses import is_domain
 from kaifu.policies.document import Checker, Node, Problem, ProblemsError, nearest, read
 from kaifu.policies.facts import Realm, domain_key
 from kaifu.policies.nodes import MappingNode
@@ -49,7 +50,6 @@ MOST_UNIX_PATH = 107
 NEXT_HOP_TLS: dict[str, NextHopTls] = {word: word for word in get_args(NextHopTls)}
 OCTETS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 SECONDS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 LEDGER_FORM = "sqlite:////absolute/path, or sqlite:///path relative to this file"
 
 
@@ -68,11 +68,6 @@ def read_file(path: Path) -> tuple[Settings, tuple[Problem, ...]]:
     return settings, tuple(reader.check.problems)
 
 
-def _is_domain(text: str) -> bool:
-    key = domain_key(text)
-    return len(key) <= 253 and all(LABEL.fullmatch(label) for label in key.split("."))
-
-
 def _is_ip(text: str) -> bool:
     try:
         ip_address(text)
@@ -87,7 +82,7 @@ def _host(text: str) -> str | None:
         return text[1:-1] if ":" in text and _is_ip(text[1:-1]) else None
     if re.fullmatch("[0-9.]+", text):
         return text if _is_ip(text) else None
-    return domain_key(text) if _is_domain(text) else None
+    return domain_key(text) if is_domain(text) else None
 
 
 class SettingsReader:
@@ -150,10 +145,10 @@ class SettingsReader:
 
     def domain(self, node: Node) -> str | None:
         text = self.check.as_str(node, "a domain of the realm")
-        if text is None or _is_domain(text.removeprefix(".")):
+        if text is None or is_domain(text.removeprefix(".")):
             return text
         bare = text.removeprefix("@").removeprefix("*")
-        hint = bare if bare != text and _is_domain(bare.removeprefix(".")) else None
+        hint = bare if bare != text and is_domain(bare.removeprefix(".")) else None
         self.check.error(node, f'"{text}" is no domain name; with a leading dot it means all subdomains too', hint)
         return None
 
@@ -337,7 +332,7 @@ class SettingsReader:
 
     def host_name(self, node: Node, what: str) -> str | None:
         text = self.check.as_str(node, what)
-        if text is None or not _is_domain(text):
+        if text is None or not is_domain(text):
             if text is not None:
                 self.check.error(node, f'{what} must be a host name, not "{text}"')
             return None
