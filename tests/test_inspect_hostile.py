@@ -166,6 +166,7 @@ def test_the_class_of_an_outlook_item_is_found_behind_other_attributes() -> None
         b"",
         b"\x78\x9f\x3e\x22",
         stream(),
+        b"\0" + stream(attribute(MESSAGE_CLASS, b"IPM.Note\0"))[1:],
         stream(attribute(MESSAGE_CLASS, b"")),
         stream(attribute(MESSAGE_CLASS, b"\0\0")),
         stream(attribute(0x00018004, b"x", length=0xFFFFFFFF), attribute(MESSAGE_CLASS, b"IPM.Note\0")),

@@ -372,6 +372,7 @@ def test_what_some_clients_send_instead_is_suspected_and_no_report(name: str, fo
         b"Your message: thank you! It was read by all of us, says Vera.\r\n",
         b"> This is a Return Receipt for the mail that you sent to me\r\n\r\nWhat is that?\r\n",
         b"Read: yes. Displayed. Disposition: manual-action/MDN-sent-manually; displayed\r\n",
+        b"Content-Type: multipart/report; report-type=delivery-status; boundary=x\r\n\r\n--x\r\n",
         b"See how it looks:\r\n\r\nContent-Type: multipart/report; report-type=disposition-notification\r\n",
     ],
 )
