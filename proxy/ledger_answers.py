@@ -27,7 +27,7 @@ from .ledger_states import NOTHING, Standing, counts, is_answer, join, standing_
 
 STANDING = "transport, handling, grade, expanded, failed_at, delivered_at, displayed_at, replied_at"  # As in Standing.
 MOST_ADDRESS = 320
-"""Characters of an address that can be paired and named: more than RFC 5321 4.5.3.1 allows."""
+"""Characters of an address that can be paired and named: more than RFC 5321 4.5.3.1.2 leaves room for."""
 _INSERT = "INSERT INTO evidence VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 _UPDATE = (
     "UPDATE recipients SET transport = ?, handling = ?, grade = ?, expanded = ?, failed_at = ?, delivered_at = ?,"
