@@ -56,7 +56,7 @@ def by_milter(directory: Path) -> Relay:
 @pytest.mark.parametrize("through", [by_relay, by_milter])
 def test_what_answers_unrecorded_mail_is_counted_and_not_kept(tmp_path: Path, through: Callable[[Path], Relay]) -> None:
     host = through(tmp_path)
-    stats = [KAIFU, "ledger", "stats", "--json", "--config", str(host.config)]
+    stats: list[str | Path] = [KAIFU, "ledger", "stats", "--json", "--config", str(host.config)]
     told = json.loads(subprocess.run(stats, capture_output=True, text=True, check=True).stdout)
     assert told["without_record"] == {"outbound mail": 1, "inbound late-mdn": 1}
     assert (told["unmatched"], told["evidence"]) == (0, {})
