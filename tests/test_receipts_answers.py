@@ -126,6 +126,14 @@ def test_an_answer_below_the_grade_that_the_rule_asks_for_is_shown_and_not_count
     ]
 
 
+def test_what_the_same_mailbox_said_in_a_way_that_counts_is_not_held_against_it(ledger: Path) -> None:
+    proven = receipt(4, message_id="later", grade=Grade.AUTHENTICATED)
+    with store(ledger) as opened, journal(opened) as writing:
+        writing.begin(record(key=b"l", minutes=9, evidence=(proven,)))
+    found = listed(ledger)[4]
+    assert (found["state"], found["grade"], found["not_counted"]) == ("displayed", "authenticated", [])
+
+
 def test_whoever_answers_for_an_alias_is_named(ledger: Path) -> None:
     assert [one["address"] for one in listed(ledger)[5]["answered_by"]] == [KUDO]
     text = run(ledger, "show", "4").stdout
