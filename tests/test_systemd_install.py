@@ -159,6 +159,13 @@ def test_user_and_directories_belong_to_whom_the_guide_says(machine: Machine) ->
     assert machine.owner("/var/lib/kaifu") == ("kaifu", "kaifu", 0o700)
 
 
+@pytest.mark.skipif(shutil.which("visudo") is None, reason="sudo is not installed")
+def test_the_rules_for_sudo_are_installed_and_valid_and_their_group_is_there(machine: Machine) -> None:
+    assert machine.run(block("access/files")).strip().endswith("parsed OK")
+    assert machine.owner("/etc/sudoers.d/kaifu") == ("root", "root", 0o440)
+    assert re.search("^kaifu-audit:", machine.path("/etc/group").read_text(), flags=re.MULTILINE)
+
+
 def test_the_program_is_there_and_the_link_leads_to_it(machine: Machine) -> None:
     shown = machine.run("/opt/kaifu/bin/kaifu --version")
     (version,) = re.findall(r"^ln -sfn kaifu-(\S+) ", block("install/program"), flags=re.MULTILINE)
