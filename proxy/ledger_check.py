@@ -187,9 +187,9 @@ class Marks:
         self._seen += found[:MARK]
         self._next = number + 1
 
-    def finding(self, following: Callable[[], bytes], *, fits: bool) -> Finding | None:
-        """What is wrong, once all entries were added. ``following``: the leaf of the entry after the batch, ``fits``: the batch
-        itself is as the chain says."""
+    def finding(self, following: Callable[[], tuple[bytes, bytes]], *, fits: bool) -> Finding | None:
+        """What is wrong, once all entries were added. ``following``: leaf and mark of the entry after the batch; ``fits``: the
+        batch itself is as the chain says."""
         batch = self.batch
         if self._gap is None and self._next <= batch.last:
             self._gap = self._next
@@ -202,22 +202,22 @@ class Marks:
                 batch.first, "changed", f"batch {batch.id} was changed: its marks are not those of its entries"
             )
         if self._differs is not None:
-            return self._told(self._differs, bytes(self._seen) + following()[:MARK])
+            found, mark = following()
+            return self._told(self._differs, bytes(self._seen) + found[:MARK], batch.marks + mark)
         if not fits:
             return None  # That is said already: it is the root that was changed.
         text = f"one of the entries {batch.first} to {batch.last} was changed: batch {batch.id} has another root"
         return Finding(batch.first, "changed", text)
 
-    def _told(self, number: int, seen: bytes) -> Finding:
+    def _told(self, number: int, seen: bytes, marks: bytes) -> Finding:
         """What happened at the first entry that is not the one that was sealed there. (No entry is missing before it.)"""
         at = (number - self.batch.first) * MARK
-        here, sealed = seen[at : at + MARK], self.batch.marks[at : at + MARK]
-        after_it, sealed_next = seen[at + MARK : at + 2 * MARK], self.batch.marks[at + MARK : at + 2 * MARK]
+        here, after_it = seen[at : at + MARK], seen[at + MARK : at + 2 * MARK]
+        sealed, sealed_next = marks[at : at + MARK], marks[at + MARK : at + 2 * MARK]
         if here and here == sealed_next and after_it != sealed:
             return Finding(number, "removed", f"entry {number} was removed: the one after it stands in its place")
         if sealed and after_it == sealed and here != sealed_next:
             return Finding(number, "inserted", f"entry {number} was inserted: what was sealed there stands after it")
-        marks = self.batch.marks
         places = [place for place in range(0, len(marks), MARK) if marks[place : place + MARK] == here]
         if places:
             text = f"entry {number} was put there: it was sealed as entry {self.batch.first + places[0] // MARK}"

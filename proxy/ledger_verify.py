@@ -27,7 +27,7 @@ from .ledger_anchor import Anchor
 from .ledger_check import MOST_ENTRY, CellRow, Cells, Chain, Finding, Marks, check_entry, leaf_of
 from .ledger_compare import Beside
 from .ledger_erased import Erased, ListedErasure
-from .ledger_seal import Batch, genesis
+from .ledger_seal import MARK, Batch, genesis
 
 NOT_COVERED = ("counts", "served", "unmatched", "traces")
 _AT_ONCE = 500
@@ -67,11 +67,13 @@ class _Found:
     kept: list[tuple[int, int, Finding]] = field(default_factory=list)
     order: Iterator[int] = field(default_factory=count)
 
-    def add(self, findings: Iterable[Finding], *, follows: bool = False) -> None:
-        """``follows``: may be nothing but a consequence of the others, which are named first."""
+    def add(self, findings: Iterable[Finding], *, before: bool = False, follows: bool = False) -> None:
+        """``before``: says most of all that there is to say of an entry; ``follows``: may be nothing but a consequence of the
+        others, which are named first."""
         for finding in findings:
             self.problems += 1
-            key = (MOST_ENTRY if finding.entry is None else finding.entry) + follows * 4 * MOST_ENTRY
+            entry = MOST_ENTRY if finding.entry is None else finding.entry
+            key = 2 * entry - before + follows * 8 * MOST_ENTRY
             # The largest is at the top of the heap, to be dropped.
             heapq.heappush(self.kept, (-key, -next(self.order), finding))
             if len(self.kept) > _MOST_FINDINGS:
@@ -171,14 +173,14 @@ class _Scan:
         marks = Marks(batch)
         for number, found in self._entries(batch.last):
             marks.add(number, found)
-        finding = marks.finding(lambda: self._leaf_after(batch), fits=not findings)
+        finding = marks.finding(lambda: self._after(batch), fits=not findings)
         if finding is not None:
             self._break([finding])
 
     def _break(self, findings: Iterable[Finding]) -> None:
         """Entries are not what they were: what they say about others may not be true."""
         for finding in findings:
-            self._found.add([finding])
+            self._found.add([finding], before=True)
             self._broken = True
 
     def _uncovered(self, number: int) -> None:
@@ -186,9 +188,12 @@ class _Scan:
             [Finding(number, "inserted", f"entry {number} was inserted, or its batch removed: it is in no batch")]
         )
 
-    def _leaf_after(self, batch: Batch) -> bytes:
-        row = self._db.execute("SELECT body FROM entries WHERE id = ?", (batch.last + 1,)).fetchone()
-        return b"" if row is None else leaf_of(row[0])
+    def _after(self, batch: Batch) -> tuple[bytes, bytes]:
+        """Of the entry after a batch: its leaf as it is, and its mark as it was sealed."""
+        entry = self._db.execute("SELECT body FROM entries WHERE id = ?", (batch.last + 1,)).fetchone()
+        sealed = self._db.execute("SELECT marks FROM batches WHERE id = ?", (batch.id + 1,)).fetchone()
+        mark = sealed[0][:MARK] if sealed is not None and isinstance(sealed[0], bytes) else b""
+        return b"" if entry is None else leaf_of(entry[0]), mark
 
     def _entries(self, last: int) -> Iterator[tuple[int, bytes]]:
         """Number and leaf of each entry up to this one."""

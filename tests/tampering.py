@@ -183,8 +183,8 @@ def swap(db: sqlite3.Connection, table: str, chance: random.Random) -> None:
         )
 
 
-def shift(db: sqlite3.Connection, chance: random.Random) -> None:
-    """An entry is taken out and those after it move up, or one is put in and they make room."""
+def shift(db: sqlite3.Connection, chance: random.Random) -> str:
+    """An entry is taken out and those after it move up, or one is put in and they make room. Returns what happened."""
     last = db.execute("SELECT max(id) FROM entries").fetchone()[0]
     at = chance.randrange(1, last)
     step = chance.choice((-1, 1))
@@ -196,9 +196,10 @@ def shift(db: sqlite3.Connection, chance: random.Random) -> None:
         moved = moved[1:]
         cells = [cell for cell in cells if cell[0] >= (at + 1) << 20]
     else:
-        db.execute("INSERT INTO entries VALUES (?,?,?)", moved[0])
+        db.execute("INSERT INTO entries VALUES (?,?,'{}')", moved[0][:2])
     db.executemany("INSERT INTO entries VALUES (?,?,?)", [(number + step, *rest) for number, *rest in moved])
     db.executemany("INSERT INTO cells VALUES (?,?,?,?)", [(number + (step << 20), *rest) for number, *rest in cells])
+    return "removed" if step < 0 else "inserted"
 
 
 def reseal(db: sqlite3.Connection) -> None:

@@ -20,11 +20,13 @@ from kaifu.proxy.ledger_proof import batch_at, ledger_id, newest_batch, proof_of
 from kaifu.proxy.ledger_seal import (
     ProofError,
     Tree,
+    batch_of,
     check_proof,
     genesis,
     head_of,
     leaf,
     path_of,
+    proof,
     root_above,
     root_of,
     skip,
@@ -109,8 +111,8 @@ def test_every_entry_has_a_proof_from_every_later_batch_and_from_no_earlier_one(
                     with pytest.raises(LedgerError, match=f"entry {entry} is of batch {its}, after batch {batch}"):
                         proof_of(db, entry, batch)
                 else:
-                    proof = json.loads(json.dumps(proof_of(db, entry, batch)))
-                    assert check_proof(proof, ledger_id(db), batch, head) == known[entry - 1]
+                    made = json.loads(json.dumps(proof_of(db, entry, batch)))
+                    assert check_proof(made, ledger_id(db), batch, head) == known[entry - 1]
 
 
 def changes(value: Any) -> Iterator[tuple[str, Any]]:
@@ -148,18 +150,18 @@ def test_a_proof_that_is_changed_in_any_place_does_not_hold(sealed: Path) -> Non
         entry = db.execute(
             "SELECT min(e.id) FROM entries e JOIN cells c ON c.entry = e.id WHERE c.name = 'raw'"
         ).fetchone()[0]
-        proof = proof_of(db, entry, cells=("report", "raw"))
-        before = copy.deepcopy(proof)
+        made = proof_of(db, entry, cells=("report", "raw"))
+        before = copy.deepcopy(made)
         tried = 0
-        for where, changed in changes(proof):
+        for where, changed in changes(made):
             if where.startswith("-cells") or where in ("cells-report", "cells-raw"):
                 continue  # To show less is no change of what is shown.
             tried += 1
             with pytest.raises(ProofError):
                 print(where, check_proof(changed, ledger_id(db), newest.id, newest.head))
         assert tried > 100
-        assert check_proof(proof, ledger_id(db), newest.id, newest.head)["n"] == entry
-        assert proof == before
+        assert check_proof(made, ledger_id(db), newest.id, newest.head)["n"] == entry
+        assert made == before
 
 
 def test_a_proof_says_nothing_against_another_anchor(sealed: Path) -> None:
@@ -167,7 +169,7 @@ def test_a_proof_says_nothing_against_another_anchor(sealed: Path) -> None:
         db = opened.db
         newest = newest_batch(db)
         assert newest is not None
-        proof = proof_of(db, 5)
+        made = proof_of(db, 5)
         for ledger, batch, head in (
             (bytes(16), newest.id, newest.head),
             (ledger_id(db), newest.id - 1, newest.head),
@@ -176,7 +178,19 @@ def test_a_proof_says_nothing_against_another_anchor(sealed: Path) -> None:
             (ledger_id(db), newest.id, newest.root),
         ):
             with pytest.raises(ProofError):
-                check_proof(proof, ledger, batch, head)
+                check_proof(made, ledger, batch, head)
+
+
+def test_an_entry_that_was_sealed_under_another_number_than_its_own_proves_nothing() -> None:
+    ledger = bytes(16)
+    for number, body in ((1, '{"n":1}'), (1, '{"n":2}')):
+        batch = batch_of(1, 1, [leaf(body.encode())], genesis(ledger), genesis(ledger))
+        made = proof(ledger, number, body, {}, (1, []), [(batch, genesis(ledger), genesis(ledger))])
+        if body == '{"n":1}':
+            assert check_proof(made, ledger, 1, batch.head) == {"n": 1}
+        else:
+            with pytest.raises(ProofError, match="says that it is number 2, not 1"):
+                check_proof(made, ledger, 1, batch.head)
 
 
 @pytest.mark.parametrize("hostile", [None, [], {}, {"version": 1}, 5, "x", [[[]]], {"version": True}])

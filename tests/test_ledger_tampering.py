@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 from tests import tampering
-from tests.ledger_values import journal, receipt, record, store, to
+from tests.ledger_values import NOON, journal, receipt, record, store, to
 
 from kaifu.proxy import ledger_verify
 from kaifu.proxy.ledger_anchor import Anchor
-from kaifu.proxy.ledger_entries import at_text, at_value, canonical
+from kaifu.proxy.ledger_entries import at_text, at_value, canonical, microseconds
 from kaifu.proxy.ledger_erasure import DAY, erase
 from kaifu.proxy.ledger_file import connect
 from kaifu.proxy.ledger_journal import now
@@ -121,8 +121,10 @@ def touch(db: sqlite3.Connection, work: str, number: int) -> str:
         (one,), (other,) = db.execute("SELECT body FROM entries WHERE id IN (?, ?)", (number, number + 1)).fetchall()
         db.execute("UPDATE entries SET body = ? WHERE id = ?", (other, number))
         db.execute("UPDATE entries SET body = ? WHERE id = ?", (one, number + 1))
+        return "reordered"
     elif work == "later":
         db.execute("INSERT INTO entries SELECT ?, message, body FROM entries WHERE id = 3", (number,))
+        return "inserted"
     elif work == "cell":
         db.execute(f"UPDATE cells SET value = '\"x\"' WHERE id = {cell}", (number,))
     elif work == "blank":
@@ -157,12 +159,13 @@ def test_entries_that_move_up_or_make_room_are_found_where_it_begins(original: s
     chance = random.Random(6)
     for _ in range(20):
         changed = tampering.copy_of(original)
-        tampering.shift(changed, chance)
+        what = tampering.shift(changed, chance)
         texts = [
             [row[0] for row in each.execute("SELECT body FROM entries ORDER BY id")] for each in (original, changed)
         ]
         first = next(at for at, (one, other) in enumerate(zip(*texts, strict=False), 1) if one != other)
-        assert look(changed).findings[0].entry == first
+        found = look(changed).findings[0]
+        assert (found.entry, found.what) == (first, what)
         changed.close()
 
 
@@ -203,6 +206,31 @@ def test_a_forged_erasure_is_found_unless_it_is_written_like_one_of_a_person(ori
             assert report.findings[0].entry == 5
             assert "no retention is recorded for it" in report.findings[0].text
         changed.close()
+
+
+@pytest.mark.parametrize(("after", "due"), [(4, False), (6, True)])
+def test_what_was_erased_for_its_age_must_have_been_due(db: sqlite3.Connection, after: int, due: bool) -> None:
+    query = "SELECT c.id, e.id, c.name FROM cells c JOIN entries e ON e.id = c.entry WHERE e.body LIKE '%\"retain_days\":5%'"
+    (row, entry, name), *_ = [found for found in db.execute(query).fetchall() if found[2] == "to.11"]
+    at = microseconds(NOON) + after * DAY
+    db.execute("DELETE FROM cells WHERE id = ?", (row,))
+    tampering.append(db, "erasure", at, {"entries": [entry], "names": [name], "ground": "retention"})
+    tampering.reseal(db)
+    # Later than whatever was written: the ledger was built today.
+    texts = [found.text for found in verify(db, (), max(at, now())).findings if "dated" not in found.text]
+    told = (
+        f"the cell to.11 of entry {entry} was erased by entry 36, and it was not due before 2026-11-25T12:05:00.000000Z"
+    )
+    assert texts == ([] if due else [told])
+
+
+def test_an_erasure_excuses_nothing_that_was_written_after_it(db: sqlite3.Connection) -> None:
+    number = 1 + tampering.append(db, "erasure", now(), {"entries": [[1000, 2000]], "ground": "request"})
+    body = {"at": at_text(now()), "cells": {"note": "x"}, "kind": "looked", "n": number, "v": 1, "what": "list"}
+    db.execute("UPDATE entries SET body = replace(body, '1000', ?) WHERE id = ?", (str(number), number - 1))
+    db.execute("INSERT INTO entries VALUES (?, NULL, ?)", (number, canonical(body)))
+    tampering.reseal(db)
+    assert [(found.entry, found.what) for found in look(db).findings] == [(number, "blanked")]
 
 
 def test_the_date_of_an_erasure_cannot_be_made_to_fit(db: sqlite3.Connection) -> None:

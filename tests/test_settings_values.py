@@ -17,6 +17,8 @@ from kaifu.policies.document import ProblemsError
 from kaifu.policies.facts import Mailbox
 from kaifu.proxy.settings import (
     DEFAULT_CONFIG,
+    AnchorMail,
+    Anchors,
     Limits,
     Listener,
     RelaySettings,
@@ -81,6 +83,16 @@ def test_without_a_hostname_the_machine_names_itself(file: Path) -> None:
     relay = load_settings(file).relay
     assert relay is not None
     assert relay.hostname
+
+
+def test_anchors_go_to_as_many_places_as_are_named(file: Path) -> None:
+    file.write_text(SMALLEST)
+    assert load_settings(file).anchors == Anchors()
+    mail = "mail: {to: a@x.example, from: k@x.example, server: '[::1]:25'}"
+    file.write_text(f"{SMALLEST}anchors:\n  file: kept\n  command: [/bin/send, -v]\n  {mail}\n")
+    assert load_settings(file).anchors == Anchors(
+        file.parent / "kept", ("/bin/send", "-v"), AnchorMail(("a@x.example",), "k@x.example", ("::1", 25))
+    )
 
 
 def test_the_realm_takes_international_names_and_subdomains(file: Path) -> None:

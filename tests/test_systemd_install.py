@@ -215,6 +215,15 @@ def test_the_backup_is_a_ledger(relay: tuple[subprocess.Popen[str], socket.socke
     assert saved.parent.stat().st_mode & 0o777 == 0o700
 
 
+def test_the_timer_that_sends_anchors_is_enabled_and_what_it_starts_can_be_run(configured: Machine) -> None:
+    configured.run(block("seal"))
+    wanted = configured.path("/etc/systemd/system/timers.target.wants/kaifu-seal.timer")
+    assert os.readlink(wanted) == "/etc/systemd/system/kaifu-seal.timer"
+    unit = configured.path("/etc/systemd/system/kaifu-seal.service").read_text()
+    (command,) = re.findall(r"^ExecStart=(.*)$", unit, flags=re.MULTILINE)
+    assert "--config FILE" in configured.run(command.partition(" --config")[0] + " --help")
+
+
 # The milter
 
 

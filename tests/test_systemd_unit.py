@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 SYSTEMD = Path(__file__).parent.parent / "systemd"
-UNITS = ("kaifu-relay.service", "kaifu-milter.service")
+UNITS = ("kaifu-relay.service", "kaifu-milter.service", "kaifu-seal.service")
 EXPOSED = 15  # tenths on systemd's scale of 0 to 100; above 20 something has been opened that need not be
 
 pytestmark = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
@@ -37,7 +37,7 @@ def test_systemd_finds_nothing_wrong_with_the_unit(unit: Path) -> None:
 
 
 def test_systemd_would_find_a_mistake(unit: Path) -> None:
-    unit.write_text(unit.read_text().replace("Type=notify", "Type=notifies"))
+    unit.write_text(re.sub("^Type=.*$", "Type=notifies", unit.read_text(), flags=re.MULTILINE))
     done = subprocess.run(["systemd-analyze", "verify", "--man=no", unit], capture_output=True, text=True, check=False)
     assert "notifies" in done.stderr
 
@@ -50,6 +50,19 @@ def test_the_service_can_do_little_beside_its_work(unit: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout
+
+
+def test_the_timer_starts_what_sends_anchors(tmp_path: Path) -> None:
+    kaifu = Path(sys.executable).with_name("kaifu")
+    for name in ("kaifu-seal.service", "kaifu-seal.timer"):
+        (tmp_path / name).write_text((SYSTEMD / name).read_text().replace("/opt/kaifu/bin/kaifu", str(kaifu)))
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", tmp_path / "kaifu-seal.timer"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_stop_waits_longer_than_the_next_hop_may_take() -> None:
