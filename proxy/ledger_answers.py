@@ -9,7 +9,8 @@ Called by :mod:`kaifu.proxy.ledger_derive` with entries just written and in a re
 - ``by_address, by_key``: who answered, for people and for looking it up; null once the cell is erased.
 
 State never depends on a cell: what an address had to be compared for when it was written, the entry says as a number (``answerer``, ``pair``,
-the ``evidence`` of a pairing). So an erasure changes no state, and a rebuild after it gives the same tables.
+the ``evidence`` of a pairing). So an erasure changes no state, and a rebuild after it gives the same tables. Whose answers were all
+erased and who then answers again under an alias is counted as one more mailbox: rather a list too many than a reader too many.
 
 One more piece is joined to what is there. Only what a person says, and a further attempt under another rule, makes a recipient's
 evidence be read again (:func:`recompute`). Fails with sqlite3's errors.

@@ -19,6 +19,8 @@ from kaifu.proxy.ledger import EvidenceKind, Grade, Ledger, LedgerError, Request
 from kaifu.proxy.ledger_apart import TRACE_SECONDS, UNMATCHED_SECONDS, unmatched
 from kaifu.proxy.ledger_blocking import BlockingLedger
 from kaifu.proxy.ledger_entries import microseconds
+from kaifu.proxy.ledger_erasure import erase
+from kaifu.proxy.ledger_file import Store
 from kaifu.proxy.ledger_journal import Journal
 from kaifu.proxy.ledger_open import open_ledger
 from kaifu.proxy.ledger_read import Filter, Row, rows
@@ -229,35 +231,45 @@ def orders(draw: st.DrawFn) -> tuple[list[Any], list[Any]]:
     return made[0], made[1]
 
 
-def play(path: Path, steps: list[Any], confirm: Grade) -> list[tuple[Any, ...]]:
-    """Let it happen; all that is derived of the recipient."""
-    entries = {"pair": 0, "note": 0}
-    with store(path) as opened:
+class Play:
+    """Lets such a history happen to a message with one recipient. ``entries``: the last pairing and the last note."""
+
+    def __init__(self, opened: Store, confirm: Grade) -> None:
+        self.opened = opened
+        self.entries = {"pair": 0, "note": 0}
         with journal(opened) as writing:
             writing.begin(record(to(confirm=confirm), key=b"k"))
+
+    def on(self, steps: list[Any]) -> None:
         for step in steps:
-            with journal(opened) as writing:
-                match step:
-                    case "pair":
-                        entries["pair"] = writing.pair(1, MEIER, "root", "")
-                    case "unpair":
-                        writing.unpair(entries["pair"], [1], "root")
-                    case "note":
-                        entries["note"] = writing.attest(1, "phone", 5, "root", "")
-                    case "take back":
-                        writing.revoke(entries["note"], [1], "root")
-                    case value, by, grade, minutes:
-                        kind = EvidenceKind.DSN if value in ("delivered", "expanded") else EvidenceKind.MDN
-                        kind = EvidenceKind.REPLY if value == "reply" else kind
-                        found = receipt(
-                            1, value, kind=kind, verdict=VERDICTS.get(by, Verdict.FAILED_AUTHENTICATION), grade=grade,
-                            by=by, alias=by == KUDO, message_id=f"{step}",
-                        )  # fmt: skip
-                        writing.begin(record(key=b"r", minutes=minutes, evidence=(found,)))
-        derived = tables(path)
-        rebuild(opened.db)
-        assert tables(path) == derived
-    return derived["recipients"]
+            with journal(self.opened) as writing:
+                self._step(writing, step)
+
+    def _step(self, writing: Journal, step: Any) -> None:
+        match step:
+            case "pair":
+                self.entries["pair"] = writing.pair(1, MEIER, "root", "")
+            case "unpair":
+                writing.unpair(self.entries["pair"], [1], "root")
+            case "note":
+                self.entries["note"] = writing.attest(1, "phone", 5, "root", "")
+            case "take back":
+                writing.revoke(self.entries["note"], [1], "root")
+            case value, by, grade, minutes:
+                kind = EvidenceKind.DSN if value in ("delivered", "expanded") else EvidenceKind.MDN
+                kind = EvidenceKind.REPLY if value == "reply" else kind
+                found = receipt(
+                    1, value, kind=kind, verdict=VERDICTS.get(by, Verdict.FAILED_AUTHENTICATION), grade=grade,
+                    by=by, alias=by == KUDO, message_id=f"{step}",
+                )  # fmt: skip
+                writing.begin(record(key=b"r", minutes=minutes, evidence=(found,)))
+
+    def recipient(self) -> tuple[Any, ...]:
+        """All that is derived of the recipient; a rebuild derives the same."""
+        derived = tables(self.opened.path)
+        rebuild(self.opened.db)
+        assert tables(self.opened.path) == derived
+        return derived["recipients"][0]
 
 
 @settings(max_examples=settings().max_examples * 40 // 100)
@@ -265,8 +277,32 @@ def play(path: Path, steps: list[Any], confirm: Grade) -> list[tuple[Any, ...]]:
 def test_any_order_and_any_repetition_gives_the_same_row_whatever_people_say_between(
     tmp_path_factory: pytest.TempPathFactory, told: tuple[list[Any], list[Any]], confirm: Grade
 ) -> None:
-    folder = tmp_path_factory.mktemp("ledger")
-    assert play(folder / "one", told[0], confirm) == play(folder / "other", told[1], confirm)
+    folder, found = tmp_path_factory.mktemp("ledger"), []
+    for number, steps in enumerate(told):
+        with store(folder / str(number)) as opened:
+            playing = Play(opened, confirm)
+            playing.on(steps)
+            found.append(playing.recipient())
+    assert found[0] == found[1]
+
+
+@settings(max_examples=settings().max_examples * 20 // 100)
+@given(orders(), st.integers(0, 9), st.randoms(use_true_random=False))
+def test_erasing_who_answered_changes_no_state_and_things_go_on(
+    tmp_path_factory: pytest.TempPathFactory, told: tuple[list[Any], list[Any]], after: int, choose: Any
+) -> None:
+    with store(tmp_path_factory.mktemp("ledger") / "l") as opened:
+        playing = Play(opened, Grade.CLAIMED)
+        playing.on(told[0][:after])
+        before = playing.recipient()
+        last = opened.db.execute("SELECT entry FROM head").fetchone()[0]
+        # All but the message itself: nobody can be paired with an address that is gone.
+        if gone := [number for number in range(2, last + 1) if choose.random() < 0.7]:
+            with journal(opened) as writing:
+                erase(writing, gone, ground="request", actor="root")
+        assert playing.recipient() == before
+        playing.on(told[0][after:])
+        playing.recipient()
 
 
 # What matches nothing, and what answers mail that left no record.
