@@ -16,12 +16,21 @@ from __future__ import annotations
 
 import hmac
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
-from .ledger import Evidence, EvidenceKind
-from .ledger_entries import canonical, clean
+from kaifu.policies.facts import Direction
+
+from .ledger import Evidence, Record
+from .ledger_bodies import REPORTS
+from .ledger_entries import canonical, clean, microseconds
 from .ledger_keys import number_of
+from .ledger_pairs import message_of
+
+Figures = Mapping[tuple[int, str, str], int]
+"""(Hour since 1970, direction, kind) to number."""
 
 UNMATCHED_SECONDS = 14 * 86400
 TRACE_SECONDS = 90 * 86400
@@ -126,6 +135,24 @@ def purge(db: sqlite3.Connection, second: int) -> None:
     db.execute("DELETE FROM traces WHERE expires <= ?", (second,))
 
 
-def late_word(kind: EvidenceKind) -> str:
-    """The word under which an answer to mail that left no record is counted."""
-    return f"late-{kind.value}"
+def without_late(db: sqlite3.Connection, record: Record) -> tuple[Record, Figures]:
+    """A record without what answers mail that left none, and the figures that count it. Everything must be flushed.
+
+    A receipt or report that says nothing else leaves no row either, unless it was withheld: then that it was, without its subject.
+    """
+    at = microseconds(record.at)
+    late = [found for found in record.evidence if _is_late(db, found, at // 1_000_000)]
+    if not late:
+        return record, {}
+    direction = record.recipients[0].direction if record.recipients else Direction.INBOUND
+    figures = Counter((at // 3_600_000_000, direction.value, f"late-{found.kind.value}") for found in late)
+    rest = tuple(found for found in record.evidence if found not in late)
+    if rest or record.kind not in REPORTS:
+        return replace(record, evidence=rest), figures
+    withheld = tuple(recipient for recipient in record.recipients if recipient.withheld)
+    return replace(record, evidence=(), subject=None, recipients=withheld), figures
+
+
+def _is_late(db: sqlite3.Connection, found: Evidence, second: int) -> bool:
+    cited = cited_by(found)
+    return cited is not None and has_trace(db, cited, second) and message_of(db, found) is None

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from kaifu.policies.facts import Consent, Direction
+from kaifu.policies.facts import Consent
 
 from .ledger import (
     Begun,
@@ -30,13 +30,13 @@ from .ledger import (
     Verdict,
 )
 from .ledger_acts import policy_in_force
-from .ledger_apart import cited_by, has_trace, keep_unmatched, late_word, leave_traces, purge
-from .ledger_bodies import REPORTS, body_of, decided, evidence_body, ids_of, personal, report_of
+from .ledger_apart import keep_unmatched, leave_traces, purge, without_late
+from .ledger_bodies import body_of, decided, evidence_body, ids_of, personal, report_of
 from .ledger_derive import ATTEMPT_MICROSECONDS, Derived
 from .ledger_entries import SALT_LENGTH, Cell, Entry, at_text, clean, encode, microseconds
 from .ledger_file import begin_writing
-from .ledger_keys import number_of, report_key
-from .ledger_pairs import answers_between, link, pairable, revocable_pair
+from .ledger_keys import report_key
+from .ledger_pairs import answers_between, is_known, link, message_of, pairable, revocable_pair
 from .ledger_seal import batch_of, genesis, leaf, skip
 from .ledger_states import answered, outcome_after
 
@@ -185,7 +185,9 @@ class Journal:
     def begin(self, record: Record) -> Begun:
         """Write what is known before the final dot. See :meth:`kaifu.proxy.ledger.Ledger.begin`."""
         if record.evidence:
-            record = self._without_late(record)
+            self.flush()
+            record, late = without_late(self._db, record)
+            self.count(late)
         begun = Begun(None, record.message_id)
         if record.recipients:
             unanswered = self._unanswered(record.attempt_key, microseconds(record.at))
@@ -265,31 +267,9 @@ class Journal:
         row = self._db.execute("SELECT message_id FROM messages WHERE id = ?", (message,)).fetchone()
         return Begun(message, row[0], repeated=True)
 
-    def _without_late(self, record: Record) -> Record:
-        """The record without what answers mail that left none: that is counted. A receipt that says nothing else leaves none either."""
-        late = [found for found in record.evidence if self._is_late(found, microseconds(record.at))]
-        if not late:
-            return record
-        direction = record.recipients[0].direction if record.recipients else Direction.INBOUND
-        hour = microseconds(record.at) // 3_600_000_000
-        for found in late:
-            self.count({(hour, direction.value, late_word(found.kind)): 1})
-        rest = tuple(found for found in record.evidence if found not in late)
-        if rest or record.kind not in REPORTS:
-            return replace(record, evidence=rest)
-        withheld = tuple(recipient for recipient in record.recipients if recipient.withheld)
-        return replace(record, evidence=(), subject=None, recipients=withheld)
-
-    def _is_late(self, found: Evidence, at: int) -> bool:
-        cited = cited_by(found)
-        if cited is None or not has_trace(self._db, cited, at // 1_000_000):
-            return False
-        self.flush()
-        return self._about(found) is None
-
     def _evidence(self, record: Record, found: Evidence, begun: Begun) -> None:
         self.flush()
-        message, at = self._about(found), microseconds(record.at)
+        message, at = message_of(self._db, found), microseconds(record.at)
         if message is None:
             if found.recipient is not None:
                 found = replace(found, verdict=Verdict.UNKNOWN_MESSAGE)
@@ -297,7 +277,7 @@ class Journal:
             return
         body, report = evidence_body(found), report_of(found, record)
         link(self._db, found, message, body)
-        duplicate = self._is_known(body.get("recipient"), report_key(report, found.kind.value, body["value"]))
+        duplicate = is_known(self._db, body.get("recipient"), report_key(report, found.kind.value, body["value"]))
         if duplicate and begun.repeated:
             return
         if duplicate:
@@ -308,23 +288,6 @@ class Journal:
         if found.raw is not None:
             cells["raw"] = found.raw
         self._write("evidence", at, message, body, cells)
-
-    def _about(self, found: Evidence) -> int | None:
-        """The message that a piece of evidence belongs to: its recipient's, or the one it cites although no recipient fits."""
-        if found.recipient is not None:
-            row = self._db.execute("SELECT message FROM recipients WHERE id = ?", (found.recipient,)).fetchone()
-        elif cited := found.details.get("original_message_id"):
-            row = self._db.execute(
-                "SELECT id FROM messages WHERE id_hash = ? AND message_id = ? ORDER BY id DESC LIMIT 1",
-                (number_of(cited), clean(cited)),
-            ).fetchone()
-        else:
-            return None
-        return None if row is None else int(row[0])
-
-    def _is_known(self, recipient: int | None, key: int | None) -> bool:
-        query = "SELECT 1 FROM evidence WHERE recipient IS ? AND key = ? LIMIT 1"
-        return self._db.execute(query, (recipient, key)).fetchone() is not None
 
     def finish(
         self, begun: Begun, outcomes: Sequence[tuple[str, Outcome]], reply: str, at: int, client_answered: bool = True

@@ -1,4 +1,4 @@
-"""What the journal asks of the tables before it writes an answer or a pairing: which mailbox answered, and for whom it may.
+"""What the journal asks of the tables before it writes evidence or a pairing: which message, which mailbox, and for whom it may.
 
 Called by :mod:`kaifu.proxy.ledger_journal` within its transaction, with everything flushed. The answers become numbers in the entry, so
 that what follows from them outlives the addresses (see :mod:`kaifu.proxy.ledger_answers`). Fails with sqlite3's errors, and
@@ -14,7 +14,27 @@ from typing import Any
 from .ledger import Evidence, LedgerError, Verdict
 from .ledger_answers import answering_key
 from .ledger_entries import clean
-from .ledger_keys import search_key
+from .ledger_keys import number_of, search_key
+
+
+def message_of(db: sqlite3.Connection, found: Evidence) -> int | None:
+    """The message that a piece of evidence belongs to: its recipient's, or the one it cites although no recipient fits."""
+    if found.recipient is not None:
+        row = db.execute("SELECT message FROM recipients WHERE id = ?", (found.recipient,)).fetchone()
+    elif cited := found.details.get("original_message_id"):
+        row = db.execute(
+            "SELECT id FROM messages WHERE id_hash = ? AND message_id = ? ORDER BY id DESC LIMIT 1",
+            (number_of(cited), clean(cited)),
+        ).fetchone()
+    else:
+        return None
+    return None if row is None else int(row[0])
+
+
+def is_known(db: sqlite3.Connection, recipient: int | None, key: int | None) -> bool:
+    """Was the same report recorded for the same recipient before?"""
+    query = "SELECT 1 FROM evidence WHERE recipient IS ? AND key = ? LIMIT 1"
+    return db.execute(query, (recipient, key)).fetchone() is not None
 
 
 def link(db: sqlite3.Connection, found: Evidence, message: int, body: dict[str, Any]) -> None:
