@@ -10,25 +10,30 @@ words between the properties that are none (``action=none``); values with ``@`` 
 (a comment or a quoted string that never closes, another version of the field) says nothing at all: :attr:`AuthResults.odd` tells
 why, and there are no results.
 
-Pure; linear in the length of the field. Limits: :data:`MOST_FIELD` octets and :data:`MOST_RESULTS` results of one field.
+Pure; linear in the length of the field. Limits: :data:`MOST_FIELDS` fields, :data:`MOST_FIELD` octets and :data:`MOST_RESULTS`
+results of one.
 Never raises, whatever the octets are.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 FIELD = "authentication-results"
 
 MOST_FIELD = 16_384
 """Octets of a field; a longer one says nothing."""
 
+MOST_FIELDS = 100
+"""Fields of one message that are looked at, from the top. The border's own stands there."""
+
 MOST_RESULTS = 100
 """Results of a field, and properties of a result; a field with more says nothing."""
 
-_PIECE = re.compile(r'[ \t\r\n]+|"(?:[^"\\]|\\.)*+"|[^ \t\r\n"();=]+|.', re.DOTALL)
+_PIECE = re.compile(r'([ \t\r\n]*+)("(?:[^"\\]|\\.)*+"|[^ \t\r\n"();=]++|[^ \t\r\n])', re.DOTALL)
 _IN_COMMENT = re.compile(r"[()]|\\.", re.DOTALL)
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 
@@ -59,12 +64,12 @@ class AuthResults:
     odd: str | None = None
 
 
-def newest(values: Iterable[bytes], border: Container[str]) -> AuthResults | None:
-    """The first field of the border's, None when there is none.
+def newest(values: Sequence[bytes], border: Container[str]) -> AuthResults | None:
+    """The first field of the border's, None when there is none among the :data:`MOST_FIELDS` topmost.
 
     ``values``: the unfolded fields of that name, from the top. ``border``: authserv-ids in lower case.
     """
-    for value in values:
+    for value in values[:MOST_FIELDS]:
         name = _authserv_id(value)
         if name and name in border:
             return parse(value)
@@ -89,8 +94,7 @@ class _UnreadableError(Exception):
     """Why a field cannot be read to its end."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Token:
+class _Token(NamedTuple):
     """A word, a quoted string without its quotes, ``;`` or ``=``. ``apart``: white space or a comment is before it."""
 
     text: str
@@ -108,22 +112,23 @@ class _Token:
 def _tokens(text: str) -> Iterator[_Token]:
     """The tokens of a value. Raises :class:`_UnreadableError`."""
     position, apart = 0, False
-    while position < len(text):
-        if text[position] == "(":
-            position, apart = _after_comment(text, position), True
-            continue
-        found = _PIECE.match(text, position)
-        assert found is not None, "the last alternative takes anything"
-        piece, position = found[0], found.end()
-        if piece[0] in " \t\r\n":
+    while (found := _PIECE.match(text, position)) is not None:
+        gap, piece = found.groups()
+        position = found.end()
+        if gap:
             apart = True
+        first = piece[0]
+        if first == "(":
+            position, apart = _after_comment(text, position - 1), True
             continue
-        if piece in ('"', ")"):
-            raise _UnreadableError(
-                "a quoted string without its end" if piece == '"' else "a comment without its beginning"
-            )
-        quoted = piece[0] == '"'
-        yield _Token(_ESCAPED.sub(r"\1", piece[1:-1]) if quoted else piece, apart, quoted)
+        if first == '"' and piece != '"':
+            yield _Token(_ESCAPED.sub(r"\1", piece[1:-1]), apart, True)
+        elif piece == '"':
+            raise _UnreadableError("a quoted string without its end")
+        elif first == ")":
+            raise _UnreadableError("a comment without its beginning")
+        else:
+            yield _Token(piece, apart)
         apart = False
 
 

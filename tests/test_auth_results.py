@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from kaifu.proxy.authresults import FIELD, MOST_FIELD, MOST_RESULTS, AuthResults, Result, newest, parse
+from kaifu.proxy.authresults import FIELD, MOST_FIELD, MOST_FIELDS, MOST_RESULTS, AuthResults, Result, newest, parse
 from kaifu.proxy.message import HeaderBlock
 
 # In the manner of servers that are met in the field. Lines as they are folded; what must be understood of them.
@@ -158,6 +158,12 @@ def test_what_cannot_be_read_to_its_end_says_nothing(value: str, name: str, odd:
     found = parse(value.encode())
     assert (found.authserv_id, found.results) == (name, ())
     assert odd in (found.odd or "")
+
+
+def test_a_flood_of_fields_is_not_searched_to_its_end() -> None:
+    ours = b"mx; spf=none"
+    assert newest([b"other; none"] * (MOST_FIELDS - 1) + [ours], frozenset(["mx"])) == parse(ours)
+    assert newest([b"other; none"] * MOST_FIELDS + [ours], frozenset(["mx"])) is None
 
 
 ATOMS = st.text(st.sampled_from("abcxyz019-_.+"), min_size=1, max_size=8).filter(lambda text: text.strip("./"))
