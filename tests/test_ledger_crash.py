@@ -100,7 +100,7 @@ def test_a_process_that_writes_without_pause_does_not_starve_another(tmp_path: P
         drain = threading.Thread(target=busy.stdout.read, daemon=True)
         drain.start()
         with store(path) as opened:
-            writing, others = Journal(opened.db), []
+            writing, others = Journal(opened.db), list[int]()
             # Until both had their turns; how soon that is depends on the disk.
             while len(others) < 40 or others[-1] - others[0] < len(others):
                 assert len(others) < 20_000
