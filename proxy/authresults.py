@@ -8,7 +8,8 @@ by its last one.
 Read tolerantly, as servers write it: comments anywhere, also nested and with semicolons in them; quoted strings; any folding;
 words between the properties that are none (``action=none``); values with ``@`` and ``=``. What cannot be read to its end
 (a comment or a quoted string that never closes, another version of the field) says nothing at all: :attr:`AuthResults.odd` tells
-why, and there are no results.
+why, and there are no results. The authserv-id alone is read strictly: it must be the first word, without quotes and without
+a comment before it, as every server writes its own. So nobody slips a disguised one past a border that removes what has its name.
 
 Pure; linear in the length of the field. Limits: :data:`MOST_FIELDS` fields, :data:`MOST_FIELD` octets and :data:`MOST_RESULTS`
 results of one.
@@ -35,6 +36,7 @@ MOST_RESULTS = 100
 
 _PIECE = re.compile(r'([ \t\r\n]*+)("(?:[^"\\]|\\.)*+"|[^ \t\r\n"();=]++|[^ \t\r\n])', re.DOTALL)
 _IN_COMMENT = re.compile(r"[()]|\\.", re.DOTALL)
+_NAMELESS = "it does not say who wrote it"
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 
 
@@ -82,7 +84,7 @@ def parse(value: bytes) -> AuthResults:
         return AuthResults(_authserv_id(value), odd="it is too long")
     try:
         head, *rest = _segments(_tokens(value.decode("utf-8", "replace")))
-        name, odd = _head(head)
+        name, odd = ("", _NAMELESS) if value.lstrip().startswith(b"(") else _head(head)
         if odd is None:
             return AuthResults(name, tuple(_results(rest)))
     except _UnreadableError as error:
@@ -158,20 +160,22 @@ def _segments(tokens: Iterable[_Token]) -> list[list[_Token]]:
 def _authserv_id(value: bytes) -> str:
     """The authserv-id of a field that need not be readable to its end; empty when it has none."""
     tokens = _tokens(value[:1000].decode("utf-8", "replace"))
+    if value.lstrip().startswith(b"("):
+        return ""
     try:
         first = next(tokens, None)
         second = next(tokens, None) if first is not None else None
     except _UnreadableError:
         return ""
-    if first is None or not first.is_word or (second is not None and second.is_mark("=")):
+    if first is None or first.quoted or not first.is_word or (second is not None and second.is_mark("=")):
         return ""
     return first.text.lower()
 
 
 def _head(tokens: list[_Token]) -> tuple[str, str | None]:
     """The authserv-id, and why the field says nothing."""
-    if not tokens or any(token.is_mark("=") for token in tokens):
-        return "", "it does not say who wrote it"
+    if not tokens or tokens[0].quoted or any(token.is_mark("=") for token in tokens):
+        return "", _NAMELESS
     version = [token.text for token in tokens[1:]]
     if version not in ([], ["1"]):
         return tokens[0].text.lower(), f"version {' '.join(version)[:20]} of the field is not known"

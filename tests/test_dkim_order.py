@@ -12,6 +12,7 @@ import smtplib
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from email.message import EmailMessage
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,9 @@ WRONG = """\
     -o smtpd_sasl_path=private/auth
     -o smtpd_relay_restrictions=permit_sasl_authenticated,reject
     -o smtpd_milters=unix:opendkim/opendkim.sock,unix:kaifu/milter.sock
+127.0.0.1:{unchecked} inet n - y - - smtpd
+    -o receive_override_options=no_header_body_checks
+    -o smtpd_milters=unix:kaifu/milter.sock
 """
 
 
@@ -88,19 +92,23 @@ def _make_key(path: Path, domain: str, keys: Path) -> None:
 class DkimSite(MilterSite):
     """``submission``: where users of the office log in; ``wrong_submission``: the same with the milters the other way round.
 
+    ``unchecked``: a door where fields of the office's own name are let in, and nobody verifies.
+
     What the world sends to ``late.example.co.jp`` comes in where kaifu stands before the verifier.
     """
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(folder, settings={"realm": ["example.co.jp", ".example.co.jp"]})
+        super().__init__(
+            folder, settings={"realm": ["example.co.jp", ".example.co.jp"], "border": ["mail.example.co.jp"]}
+        )
         guide = blocks("milter_dkim")
-        self.submission, self.wrong_submission, late = free_port(), free_port(), free_port()
+        self.submission, self.wrong_submission, self.unchecked, late = (free_port() for _ in range(4))
         master = re.sub(r"(?m)^submission(\s+inet)", rf"127.0.0.1:{self.submission}\1", guide["master.cf"])
         shown = Postfix(
             folder, "guide.example.co.jp", main=guide["main.cf"],
-            master=master + WRONG.format(inward=late, outward=self.wrong_submission),
+            master=master + WRONG.format(inward=late, outward=self.wrong_submission, unchecked=self.unchecked),
         )  # fmt: skip
-        for name in ("smtpd_milters", "non_smtpd_milters", "milter_default_action", "internal_mail_filter_classes"):
+        for name in re.findall(r"(?m)^(\w+) =", guide["main.cf"]):
             self.office.parameters[name] = shown.parameters[name]
         self.office.services |= shown.services
         self.office.parameters["virtual_mailbox_domains"] += " late.example.co.jp"
@@ -229,6 +237,69 @@ def test_verified_behind_kaifu_the_signature_fails(site: DkimSite) -> None:
     send(site.world.port, letter(sender, to, "Hello", Disposition_Notification_To=sender), sender, to)
     [mail] = site.office.wait_for_mail(to)
     assert (fields(mail, DNT), verdict(mail)) == ([], "fail")
+
+
+# What kaifu makes of it
+
+
+def receipt_by(author: str, to: str) -> EmailMessage:
+    """The receipt for the contract that the user sent to somebody."""
+    message = letter(author, USER, "Read: The contract")
+    message.set_content(
+        f"Final-Recipient: rfc822;{to}\nOriginal-Message-ID: {letter(USER, to, '')['Message-ID']}\n"
+        "Disposition: manual-action/MDN-sent-manually; displayed\n"
+    )
+    message.replace_header("Content-Type", "message/disposition-notification")
+    return message
+
+
+def graded(site: DkimSite, to: str) -> tuple[str, str | None]:
+    """What the record says of the recipient, once it says something."""
+    poll(lambda: site.receipt(to)["state"] != "waiting", f"an answer by {to} on record", every=0.3)
+    row = site.receipt(to)
+    return row["state"], row["grade"]
+
+
+def test_a_receipt_that_its_domain_has_signed_is_authenticated(site: DkimSite) -> None:
+    to = "honest@partner.example"
+    submit(site.submission, "The contract", to)
+    site.world.wait_for_mail(to)
+    send(site.world.port, receipt_by(to, to), "", USER)
+    assert graded(site, to) == ("displayed", "authenticated")
+
+
+FORGED = "mail.example.co.jp; dkim=pass header.d=partner.example"
+
+
+@pytest.mark.parametrize("through", ["the door", "an account"])
+@pytest.mark.parametrize(
+    "field", [None, FORGED, f"\n {FORGED.replace(';', ' 1;')}"], ids=["nothing", "a field", "a folded field"]
+)
+def test_who_writes_the_results_of_our_own_server_is_not_believed(
+    site: DkimSite, field: str | None, through: str, request: pytest.FixtureRequest
+) -> None:
+    to = re.sub(r"\W", ".", request.node.callspec.id) + "@partner.example"
+    submit(site.submission, "The contract", to)
+    site.world.wait_for_mail(to)
+    message = b"" if field is None else f"Authentication-Results: {field}\n".encode()
+    message = (message + receipt_by(to, to).as_bytes()).replace(b"\n", b"\r\n")
+    if through == "the door":
+        send(site.office.port, message, to, USER, source="127.0.0.4")
+    else:
+        with smtplib.SMTP("127.0.0.1", site.submission, "client.example", DEADLINE) as client:
+            client.login(USER, PASSWORD)
+            client.sendmail("", [USER], message)
+    assert graded(site, to) == ("displayed", "claimed")
+
+
+def test_without_the_check_at_the_door_it_would_be(site: DkimSite) -> None:
+    """The wrong way: where the field is let in and no verifier writes another one above it."""
+    to = "let.in@partner.example"
+    submit(site.submission, "The contract", to)
+    site.world.wait_for_mail(to)
+    message = f"Authentication-Results: {FORGED}\n".encode() + receipt_by(to, to).as_bytes()
+    send(site.unchecked, message.replace(b"\n", b"\r\n"), to, USER, source="127.0.0.4")
+    assert graded(site, to) == ("displayed", "authenticated")
 
 
 def test_what_asks_for_nothing_keeps_its_header(site: DkimSite) -> None:
