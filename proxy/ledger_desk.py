@@ -12,6 +12,7 @@ When the ledger cannot be written nothing is shown. Every method raises :class:`
 from __future__ import annotations
 
 import os
+import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -105,7 +106,7 @@ class Desk:
                 self._store = Store(self.path, write=False)
             except FileNotFoundError:
                 raise LedgerError(f"there is no ledger at {self.path}; kaifu relay makes one when it starts") from None
-            except Exception as error:
+            except (OSError, LedgerError, sqlite3.Error) as error:
                 raise explain(error, self.path) from error
         self._store.guard()
         return self._store.db
