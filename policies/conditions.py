@@ -15,7 +15,7 @@ from typing import Final
 from kaifu.policies.addresses import NULL, AddressError, Addresses, AddressList, entry, union
 from kaifu.policies.context import Context, header_name, items_of, patterns, text_of
 from kaifu.policies.document import MappingNode, Node, ScalarNode
-from kaifu.policies.facts import AskedBy, Consent, Direction, Facts, Kind, Mailbox
+from kaifu.policies.facts import AskedBy, Consent, Direction, Facts, Kind, Mailbox, MessageFacts
 from kaifu.policies.patterns import Pattern
 from kaifu.policies.rules import Condition, Test
 from kaifu.policies.sensitivity import importance
@@ -53,6 +53,24 @@ def conditions(context: Context, key: str, node: Node) -> tuple[Condition, ...]:
 
 
 _Made = tuple[frozenset[str] | AddressList, Test, Callable[[Facts], str]]
+
+
+def _of_message(test: Callable[[MessageFacts], bool]) -> Test:
+    """A test of what all recipients share. It is tried once for each message: a long subject times many recipients is much.
+
+    Remembers the last message only; threads that judge at the same time at worst try once more.
+    """
+    last: tuple[MessageFacts | None, bool] = (None, False)
+
+    def holds(facts: Facts) -> bool:
+        nonlocal last
+        message, verdict = last
+        if message is not facts.message:
+            verdict = test(facts.message)
+            last = facts.message, verdict
+        return verdict
+
+    return holds
 
 
 # --- words ------------------------------------------------------------------------------------------------------
@@ -179,11 +197,10 @@ def _subject(context: Context, key: str, node: Node) -> _Made | None:
         return None
     tests = tuple(p.matches for p in made)
 
-    def holds(facts: Facts) -> bool:
-        subject = facts.message.subject
-        return any(matches(subject) for matches in tests)
+    def holds(message: MessageFacts) -> bool:
+        return any(matches(message.subject) for matches in tests)
 
-    return frozenset(p.key for p in made), holds, lambda facts: f'"{facts.message.subject}"'
+    return frozenset(p.key for p in made), _of_message(holds), lambda facts: f'"{facts.message.subject}"'
 
 
 def _header(context: Context, node: Node) -> tuple[Condition, ...]:
@@ -208,14 +225,14 @@ def _header(context: Context, node: Node) -> tuple[Condition, ...]:
 def _header_condition(name: str, key_node: Node, value: Node, made: tuple[Pattern, ...]) -> Condition:
     field_name, tests = name.lower(), tuple(p.matches for p in made)
 
-    def holds(facts: Facts) -> bool:
-        return any(matches(v) for v in facts.message.headers.values(field_name) for matches in tests)
+    def holds(message: MessageFacts) -> bool:
+        return any(matches(v) for v in message.headers.values(field_name) for matches in tests)
 
     def seen(facts: Facts) -> str:
         return ", ".join(f'"{v}"' for v in facts.message.headers.values(field_name)) or "no such field"
 
     meaning, place = frozenset(p.key for p in made), (key_node.line, key_node.column)
-    return Condition(f"header {name}", text_of(value), place, meaning, _COST["header"], holds, seen)
+    return Condition(f"header {name}", text_of(value), place, meaning, _COST["header"], _of_message(holds), seen)
 
 
 # --- sensitivity and importance ---------------------------------------------------------------------------------
@@ -231,15 +248,14 @@ def _sensitivity(context: Context, key: str, node: Node) -> _Made | None:
     tests = tuple(test for word in sorted(words) for test in context.sensitivities[word])
     every = context.sensitivities
 
-    def holds(facts: Facts) -> bool:
-        headers = facts.message.headers
-        return any(test(headers) for test in tests)
+    def holds(message: MessageFacts) -> bool:
+        return any(test(message.headers) for test in tests)
 
     def seen(facts: Facts) -> str:
         headers = facts.message.headers
         return ", ".join(n for n, sources in every.items() if any(test(headers) for test in sources)) or "none"
 
-    return words, holds, seen
+    return words, _of_message(holds), seen
 
 
 def _importance(context: Context, key: str, node: Node) -> _Made | None:

@@ -240,3 +240,32 @@ def test_many_rules_about_one_large_group_share_it_and_are_compared_at_once() ->
     lists = [condition.meaning for rule in policy.rules for condition in rule.when if condition.key == "from"]
     assert len({id(listed.some) for listed in lists if isinstance(listed, AddressList)}) == 1
     assert lint(policy) == []  # member by member this runs into the test's timeout
+
+
+class CountingHeaders(Headers):
+    """Says how often anybody looked."""
+
+    looks = 0
+
+    def values(self, name: str) -> Sequence[str]:
+        self.looks += 1
+        return super().values(name)
+
+
+def test_what_all_recipients_share_is_looked_at_once_and_never_taken_for_another_message_s() -> None:
+    when = "{header: {x-class: secret*}, sensitivity: private}"
+    policy = load(rules(f"{{name: a, when: {when}, then: {{request: strip}}}}"), "p")
+
+    def facts_of(**fields: str) -> tuple[CountingHeaders, list[Facts]]:
+        headers = CountingHeaders(**{name.replace("_", "-"): value for name, value in fields.items()})
+        message = replace(MAIL.message, headers=headers)
+        recipients = (Mailbox(str(number), "b.example") for number in range(50))
+        return headers, [replace(MAIL, message=message, recipient=recipient) for recipient in recipients]
+
+    secret, some = facts_of(x_class="secret plans", sensitivity="private")
+    plain, others = facts_of(x_class="public", sensitivity="private")
+    assert {decide(policy, facts).request for facts in some} == {Request.STRIP}
+    assert {decide(policy, facts).request for facts in others} == {Request.KEEP}
+    assert (secret.looks, plain.looks) == (2, 2)
+    for one, other in zip(some, others, strict=True):
+        assert (decide(policy, one).rule, decide(policy, other).rule) == ("a", None)
