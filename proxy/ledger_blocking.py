@@ -27,6 +27,11 @@ from .ledger_journal import Journal, now
 from .ledger_look import look
 from .ledger_writer import MOST, Job, Work, Writer
 
+COMPANY = 4
+GATHER_SECONDS = 0.004
+"""While at least so many others are under way, who writes waits so long for them: within Postfix a commit was shared by 2 to 4
+messages before, and by 6 since, which saved a tenth of the CPU time. Who sends alone waits for nobody."""
+
 _NOTHING_KNOWN = Known()
 
 
@@ -64,8 +69,11 @@ class _Turns(Writer):
         self._leader: _Turn | None = None
         super().__init__(path, _AtOnce())
 
-    def now(self, work: Work, key: bytes = b"") -> Any:
-        """Do the work within a transaction; the result when it is on disk. Raises :class:`LedgerError`."""
+    def now(self, work: Work, key: bytes = b"", others: int = 0) -> Any:
+        """Do the work within a transaction; the result when it is on disk. Raises :class:`LedgerError`.
+
+        ``key``: the attempt that it begins. ``others``: how many may have something to write soon.
+        """
         job = _Turn(work, key)
         with self._order:
             self._waiting.append(job)
@@ -75,6 +83,8 @@ class _Turns(Writer):
         if not leads and not job.woken.acquire(timeout=self._patience):
             self._give_up(job)
         if not job.done:
+            if others >= COMPANY:
+                time.sleep(GATHER_SECONDS)
             self._lead()
         if job.error is not None:
             raise job.error
@@ -160,9 +170,9 @@ class BlockingLedger:
             self._store.close()
             self._store = None
 
-    def begin(self, record: Record) -> Begun:
-        """Make a record durable."""
-        return cast(Begun, self._writer.now(lambda journal: journal.begin(record), record.attempt_key))
+    def begin(self, record: Record, others: int = 0) -> Begun:
+        """Make a record durable. ``others``: how many other messages are under way, and may share the fsync."""
+        return cast(Begun, self._writer.now(lambda journal: journal.begin(record), record.attempt_key, others))
 
     def finish(self, begun: Begun, outcomes: Sequence[tuple[str, Outcome]], reply: str) -> None:
         """Add outcomes; queued at once, written with the next commit."""

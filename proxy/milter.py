@@ -99,6 +99,7 @@ class Callbacks:
 
     def __init__(self, host: MilterHost) -> None:
         self._host = host
+        self._under_way: set[Conversation] = set()  # with a message that has begun and not ended
         self._idle = threading.Condition()
         self._deciding = 0
         self._stopping = False
@@ -140,6 +141,7 @@ class Callbacks:
             conversation = Conversation(0, 0)
             context.setpriv(conversation)
         conversation.message = Collected(self._host.policy.current, words)
+        self._under_way.add(conversation)
         return int(conversation.after_mail)
 
     def on_rcpt(self, context: Any, *words: bytes) -> int:
@@ -180,16 +182,19 @@ class Callbacks:
         """End of message: decide, record, and tell the MTA what to change."""
         with self._idle:
             self._deciding += 1
+        conversation: Any = None
         message = None
         try:
             conversation = context.getpriv()
             message, conversation.message = conversation.message, None
+            message.others = len(self._under_way) - 1
             message.queue_id = context.getsymval("i")
             return self._end(context, conversation.actions, message)
         except BaseException as error:  # noqa: BLE001 - half-made edits must not become a delivered message
             self._host.unforeseen(error, message.queue_id if message is not None else None)
             return int(libmilter.TEMPFAIL)
         finally:
+            self._under_way.discard(conversation)
             with self._idle:
                 self._deciding -= 1
                 if self._stopping:
@@ -212,10 +217,12 @@ class Callbacks:
         conversation = context.getpriv()
         if conversation is not None:
             conversation.message = None
+            self._under_way.discard(conversation)
         return int(libmilter.CONTINUE)
 
     def on_close(self, context: Any) -> int:
         """The connection ends."""
+        self._under_way.discard(context.getpriv())
         context.setpriv(None)
         return int(libmilter.CONTINUE)
 

@@ -66,8 +66,9 @@ class Collected:
     """One message as the MTA tells it. ``mail`` and each of ``rcpt``: the path, then the ESMTP parameters.
 
     ``policy``: the one that was in force when the message began. ``lines``: the header fields, each without its last line
-    end. ``reading``: unknown (None) until the header is complete. ``queue_id``: the MTA's. ``can_notify``: the MTA lets us
-    change NOTIFY. ``broken``: why the message cannot be judged.
+    end. ``reading``: unknown (None) until the header is complete. ``queue_id``: the MTA's. ``others``: messages that were
+    under way when this one was complete. ``can_notify``: the MTA lets us change NOTIFY. ``broken``: why the message
+    cannot be judged.
     """
 
     policy: Policy
@@ -79,6 +80,7 @@ class Collected:
     body_size: int = 0
     reading: Reading | None = None
     queue_id: str | None = None
+    others: int = 0
     can_notify: bool = True
     broken: str | None = None
     _envelope: Envelope | None = None
@@ -251,7 +253,7 @@ class MilterHost:
         )
         if not works and (judgement.record is not None or asked.message_ids or asked.envids):
             judgement = self._without_ledger(judgement, seen)
-        judgement, begun = self._recorded(judgement, seen, message.queue_id)
+        judgement, begun = self._recorded(judgement, seen, message)
         return self._orders(judgement, begun, message)
 
     def _without_ledger(self, judgement: Judgement, seen: Observation) -> Judgement:
@@ -262,15 +264,13 @@ class MilterHost:
             raise LedgerError(self._ledger_problem or "the ledger cannot be used")
         return without_additions(judgement, one_header=True)
 
-    def _recorded(
-        self, judgement: Judgement, seen: Observation, queue_id: str | None
-    ) -> tuple[Judgement, Begun | None]:
+    def _recorded(self, judgement: Judgement, seen: Observation, message: Collected) -> tuple[Judgement, Begun | None]:
         """The record on disk before the MTA hears of anything."""
         record: Record | None = judgement.record
         if record is None:
             return judgement, None
         try:
-            begun = self.ledger.begin(_attempt(record, queue_id))
+            begun = self.ledger.begin(_attempt(record, message.queue_id), message.others)
         except LedgerError as error:
             self.ledger_failed(error)
             return self._without_ledger(judgement, seen), None
