@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import reduce
+from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -28,19 +29,21 @@ from .ledger import Grade, Outcome, RequestState
 from .ledger_cli import (
     Chosen,
     Command,
+    NewFile,
     a_moment,
     any_of,
     as_utf8,
     at_desk,
     can_show,
     chosen,
+    given_anchors,
     ledger_options,
     moment,
     right_now,
     standard_output,
     write_file,
 )
-from .ledger_desk import CONFIRMED_BY, Desk, Detail, Filter, Row
+from .ledger_desk import CONFIRMED_BY, Desk, Detail, Filter, Handover, Row
 from .ledger_shown import local, table, write_csv, write_json
 from .ledger_states import MARKS, State
 
@@ -157,12 +160,42 @@ def _print_table(found: Iterator[Row], where: Chosen) -> None:
 @receipts.command()
 @click.argument("name", metavar="ID")
 @click.option("--json", "as_json", is_flag=True, help="One object per message, each on one line.")
+@click.option(
+    "--bundle",
+    "output",
+    type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
+    metavar="FILE.zip",
+    help="Make an evidence bundle instead; - writes it to standard output.",
+)
+@click.option(
+    "--to", metavar="ADDRESS", help="Whose record the bundle has; needed when the message has several recipients."
+)
+@click.option("--recipient", "receiver", metavar="WHO", help="To whom you hand the bundle; on record.")
+@click.option("--purpose", metavar="TEXT", help="Why you hand it out; on record.")
+@click.option(
+    "--anchor",
+    "given",
+    multiple=True,
+    metavar="LINE|FILE",
+    help="An anchor that whoever gets the bundle holds, so that the proofs in it lead down from there too.",
+)
 @ledger_options
-def show(name: str, as_json: bool, config: str | None, ledger_url: str | None) -> None:
+def show(
+    name: str, as_json: bool, output: Path | None, config: str | None, ledger_url: str | None, **options: Any
+) -> None:
     """All about one message: what was decided and why, and what came back.
 
     ID is the number that the list shows, or a Message-ID.
+
+    With --bundle, the record of one recipient for somebody who has no ledger: a page for people, the same as JSON, the raw reports,
+    and a proof with a program that checks it. What concerns other recipients is left out. FILE.zip is never overwritten;
+    through sudo write --bundle - > FILE.zip instead, so that the file is yours.
     """
+    if output is not None:
+        _hand_out(name, as_json, output, chosen(config, ledger_url), **options)
+        return
+    if any(options.values()):
+        raise click.UsageError("--to, --recipient, --purpose and --anchor go with --bundle")
     where = chosen(config, ledger_url)
     with at_desk(where) as desk:
         details = desk.details(name)
@@ -174,6 +207,43 @@ def show(name: str, as_json: bool, config: str | None, ledger_url: str | None) -
             click.echo(json_line(ledger_timeline.as_object(one)))
         else:
             _print_detail(one, where, place)
+
+
+def _hand_out(
+    name: str,
+    as_json: bool,
+    output: Path,
+    where: Chosen,
+    *,
+    to: str | None,
+    receiver: str | None,
+    purpose: str | None,
+    given: tuple[str, ...],
+) -> None:
+    """``--bundle``: the entry that it is handed out is committed before the file is there."""
+    if as_json:
+        raise click.UsageError("give --json or --bundle, not both")
+    if not (receiver or "").strip() or not (purpose or "").strip():
+        raise click.UsageError("--bundle needs --recipient (to whom it is handed) and --purpose (why)")
+    handover = Handover(str(receiver), str(purpose))
+    if str(output) == "-":
+        if sys.stdout.isatty():
+            raise click.UsageError("a bundle is no text for a terminal; write > FILE.zip")
+        with at_desk(where) as desk:
+            anchors = [anchor for text in given for anchor in given_anchors(desk, text)]
+            octets = desk.bundle(name, to, handover, anchors, where.zone)
+        sys.stdout.buffer.write(octets)
+        return
+    with at_desk(where) as desk:
+        desk.own_files("--bundle FILE", "write --bundle - > FILE")
+        anchors = [anchor for text in given for anchor in given_anchors(desk, text)]
+        with NewFile(output) as file:
+            octets = desk.bundle(name, to, handover, anchors, where.zone, file.fill)
+            file.appear()
+    click.echo(
+        visible(f"{output}: {len(octets)} octets, handed to {handover.to}; SHA-256 {sha256(octets).hexdigest()}"),
+        err=True,
+    )
 
 
 def _print_detail(one: Detail, where: Chosen, place: int) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import click
@@ -20,9 +19,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from kaifu.policies.document import ProblemsError
 
 from .display import json_line, visible
-from .ledger_anchor import Anchor, anchor_of, anchors_in
+from .ledger_anchor import Anchor
 from .ledger_check import Finding
-from .ledger_cli import Failure, at_desk, chosen, ledger_options, right_now
+from .ledger_cli import Failure, at_desk, chosen, given_anchors, ledger_options, right_now
 from .ledger_desk import Desk
 from .ledger_places import places_of
 from .ledger_verify import NOT_COVERED, Report
@@ -50,7 +49,7 @@ def verify_command(given: tuple[str, ...], as_json: bool, config: str | None, le
     """
     where = chosen(config, ledger_url)
     with at_desk(where) as desk:
-        anchors = [anchor for text in given for anchor in _anchors(desk, text)]
+        anchors = [anchor for text in given for anchor in given_anchors(desk, text)]
         report = _with_progress(desk, anchors)
     if as_json:
         click.echo(json_line(_as_json(report, anchors)))
@@ -58,21 +57,6 @@ def verify_command(given: tuple[str, ...], as_json: bool, config: str | None, le
         for line in _in_words(report, anchors):
             click.echo(visible(line))
     sys.exit(0 if report.intact else 1)
-
-
-def _anchors(desk: Desk, text: str) -> list[Anchor]:
-    if text.startswith("kaifu-anchor "):
-        try:
-            return [anchor_of(text)]
-        except ValueError as error:
-            raise Failure(f"--anchor: {error}") from None
-    desk.own_files("--anchor FILE", "give the line itself")
-    try:
-        return anchors_in(Path(text).read_text("utf-8", "replace"))
-    except ValueError as error:
-        raise Failure(visible(f"{text}: {error}")) from None
-    except OSError as error:
-        raise Failure(visible(f"{text} cannot be read: {error.strerror}")) from None
 
 
 def _with_progress(desk: Desk, anchors: list[Anchor]) -> Report:

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
-from typing import Any, TextIO, TypeVar
+from typing import Any, Self, TextIO, TypeVar
 
 import click
 
@@ -25,6 +25,7 @@ from kaifu.policies.document import ProblemsError
 from .access import Access, AccessError, Caller, access, caller, check_settings
 from .display import visible
 from .ledger import LedgerError
+from .ledger_anchor import Anchor, anchor_of, anchors_in
 from .ledger_desk import Desk
 from .ledger_entries import microseconds
 from .ledger_file import explain
@@ -194,6 +195,64 @@ def can_show(text: str) -> bool:
 def as_utf8() -> None:
     """Before CSV or JSON goes to standard output: scripts read UTF-8 whatever the terminal speaks."""
     standard_output(encoding="utf-8", newline="")
+
+
+def given_anchors(desk: Desk, text: str) -> list[Anchor]:
+    """What ``--anchor LINE|FILE`` means. Raises :class:`Failure`."""
+    if text.startswith("kaifu-anchor "):
+        try:
+            return [anchor_of(text)]
+        except ValueError as error:
+            raise Failure(f"--anchor: {error}") from None
+    desk.own_files("--anchor FILE", "give the line itself")
+    try:
+        return anchors_in(Path(text).read_text("utf-8", "replace"))
+    except ValueError as error:
+        raise Failure(visible(f"{text}: {error}")) from None
+    except OSError as error:
+        raise Failure(visible(f"{text} cannot be read: {error.strerror}")) from None
+
+
+class NewFile:
+    """A file that nobody sees before it is complete, that its owner alone reads, and that replaces none. Raises :class:`Failure`.
+
+    A context manager: :meth:`fill` writes it beside its place, :meth:`appear` puts it there; leaving takes away what did not appear.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._part = path.with_name(f".{path.name}.{os.getpid()}.part")
+
+    def __enter__(self) -> Self:
+        if self._path.exists() or self._path.is_symlink():
+            raise Failure(visible(f"{self._path} is there already; nothing is overwritten"))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._part.unlink(missing_ok=True)
+
+    def fill(self, octets: bytes) -> None:
+        """Everything that the file will have, on disk when it returns."""
+        with self._failing(), open(self._exclusively(self._part), "wb") as stream:
+            stream.write(octets)
+            stream.flush()
+            os.fsync(stream.fileno())
+
+    def appear(self) -> None:
+        """The file is at its place."""
+        with self._failing():
+            os.close(self._exclusively(self._path))
+            self._part.replace(self._path)
+
+    def _exclusively(self, path: Path) -> int:
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise Failure(visible(f"{self._path}: {error.strerror or error}")) from None
 
 
 def write_file(write: Callable[[TextIO], int], output: Path) -> int:

@@ -16,8 +16,9 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import fields
-from datetime import datetime
+from dataclasses import dataclass, fields
+from datetime import datetime, tzinfo
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Self
 
@@ -29,6 +30,7 @@ from .ledger_acts import WHAT
 from .ledger_anchor import Anchor
 from .ledger_apart import Unmatched, unmatched
 from .ledger_audit import Act, ActFilter, ActPlace, acts, acts_page
+from .ledger_bundle import Wanted, bundle
 from .ledger_detail import Detail, detail
 from .ledger_entries import at_text, canonical
 from .ledger_figures import entries, figures
@@ -43,7 +45,15 @@ from .ledger_rebuild import rebuild
 from .ledger_verify import Report, verify
 from .settings import Anchors
 
-__all__ = ["CONFIRMED_BY", "WHAT", "Act", "ActFilter", "Desk", "Detail", "Filter", "Place", "Row"]
+__all__ = ["CONFIRMED_BY", "WHAT", "Act", "ActFilter", "Desk", "Detail", "Filter", "Handover", "Place", "Row"]
+
+
+@dataclass(frozen=True, slots=True)
+class Handover:
+    """To whom a bundle is handed, and why."""
+
+    to: str
+    purpose: str
 
 
 class Desk:
@@ -162,6 +172,31 @@ class Desk:
             self._looked("show", {}, number)
         return [found for number in numbers if (found := detail(db, number)) is not None]
 
+    def bundle(
+        self,
+        name: str,
+        to: str | None,
+        handover: Handover,
+        anchors: Sequence[Anchor],
+        zone: tzinfo,
+        set_aside: Callable[[bytes], object] = lambda _: None,
+    ) -> bytes:
+        """A bundle of one recipient's record; that it is handed out is on record when this returns.
+
+        ``set_aside`` gets it just before, to put it where it can be written, but not where anybody finds it. ``zone``: of times for people.
+        """
+        db = self._open(Role.AUDITOR, "receipts show --bundle")
+        wanted = Wanted(*self._called(db, name, to))
+        made = bundle(db, wanted, anchors, zone)
+        set_aside(made)
+        body = {"recipients": list(wanted.recipients), "sha256": sha256(made).hexdigest()}
+        cells = {"actor": self.actor, "to": handover.to, "purpose": handover.purpose}
+        try:
+            record(self.path, "handed-out", body, cells, wanted.message)
+        except LedgerError as error:
+            raise LedgerError(f"{error}; nothing is handed out, as nothing is without a record of it") from error
+        return made
+
     def unmatched(self) -> list[Unmatched]:
         """Evidence that matches nothing, newest first, as far as it has not expired."""
         db = self._open(Role.AUDITOR, "receipts unmatched")
@@ -206,7 +241,10 @@ class Desk:
 
     def recipients_called(self, name: str, to: str | None, what: str) -> tuple[int, ...]:
         """The recipient that a note is about (all rows with that address). LedgerError when it is none, or not one."""
-        db = self._open(Role.ADMIN, f"receipts {what}")
+        return self._called(self._open(Role.ADMIN, f"receipts {what}"), name, to)[1]
+
+    def _called(self, db: Database, name: str, to: str | None) -> tuple[int, tuple[int, ...]]:
+        """A message and one of its recipients, as :meth:`recipients_called`."""
         messages = messages_called(db, name)
         if len(messages) != 1:
             self._looked("show", {"message": name})
@@ -216,14 +254,14 @@ class Desk:
             raise LedgerError(f"Several messages are called {name}; say which by its number: {numbers}.")
         everyone = list(rows(db, Filter(message=messages[0])))
         if to is None and len({row.address for row in everyone}) == 1:
-            return tuple(row.recipient for row in everyone)
+            return messages[0], tuple(row.recipient for row in everyone)
         key = None if to is None else search_key(to)
         found = tuple(row.recipient for row in everyone if row.address and search_key(row.address) == key)
         if not found:
             self._looked("show", {"to": to} if to else {}, messages[0])
             names = ", ".join(sorted(row.address or "(erased)" for row in everyone))
             raise LedgerError(f"Message {messages[0]} went to {names}; say which with --to.")
-        return found
+        return messages[0], found
 
     def attest(self, recipient: int, confirmed_by: str, seen_at: int, text: str) -> int:
         """Record that a recipient confirmed otherwise, when (UTC microseconds) and how. Returns the entry's number."""

@@ -35,6 +35,8 @@ erasure   entries (numbers or [first, last]), ground,       actor, text
 hold      messages (numbers)                                actor, reason
 released  hold (the entry)                                  actor
 anchored  batch, to (file, command, mail)
+handed-   recipients (numbers), sha256 of the bundle        actor, to (whom), purpose
+out
 ========  ================================================  ============================================
 
 Limits: text that is no Unicode (lone surrogates) is stored with replacement characters. Fails only with
@@ -44,15 +46,14 @@ Limits: text that is no Unicode (lone surrogates) is stored with replacement cha
 from __future__ import annotations
 
 import json
-from binascii import b2a_base64
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from hashlib import sha256
 from typing import Any
+
+from .bundle_verifier import commitment as commitment  # noqa: PLC0414, ours to offer
 
 VERSION = 1
 SALT_LENGTH = 16
-CELL_DOMAIN = b"kaifu cell 1\0"
 
 _json = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False).encode
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -117,12 +118,6 @@ Cell = tuple[int, str, bytes, str | bytes]
 among those of the entry in order."""
 
 CELLS_PER_ENTRY = 1 << 20
-
-
-def commitment(name: str, salt: bytes, value: bytes) -> str:
-    """What the entry keeps of a cell."""
-    digest = sha256(b"%b%b%b\0%b" % (CELL_DOMAIN, salt, name.encode(), value)).digest()
-    return b2a_base64(digest, newline=False).decode("ascii")
 
 
 def clean(value: Any) -> Any:

@@ -41,6 +41,11 @@ def batch_at(db: sqlite3.Connection, entry: int) -> Batch:
     raise LedgerError(f"the ledger has no sealed entry {entry}")
 
 
+def head_at(db: sqlite3.Connection, batch: int) -> bytes:
+    """The head of a batch. LedgerError when there is none with this number."""
+    return _batch(db, batch).head
+
+
 def proof_of(
     db: sqlite3.Connection, entry: int, batch: int | None = None, cells: Collection[str] | None = None
 ) -> Proof:
