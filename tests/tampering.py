@@ -41,7 +41,8 @@ def _steps() -> Iterator[Step]:
     """What happens, one step after another."""
     for number in range(6):
         recipients = to(retain_days=number), to(OTHER)
-        yield _delivered(record(*recipients, key=b"%d" % number, message_id=f"{number}@a", minutes=number))
+        asked = record(*recipients, key=b"%d" % number, message_id=f"{number}@a", minutes=number, envid=f"e{number}")
+        yield _delivered(asked)
     yield _begun(record(to(OTHER), key=b"0", message_id="0@a", minutes=20))
     yield _begun(record(to(retain_days=0), to(OTHER, retain_days=0), key=b"old", minutes=-9000))
     for number, value in enumerate(("displayed", "deleted", "delivered", "unheard of")):
