@@ -8,7 +8,7 @@ made, as it has the bundle's digest.
 
 Left out are the cells that belong to others: who else got the message and what was decided for them; what was said to several at once;
 the text of the policy; any other cell (a report, a note) in which the address of another recipient of the message stands. Their
-commitments stay in the bodies.
+commitments stay in the bodies. Of who is erased everywhere no address is known any more by which such a cell could be found.
 
 Before it is returned a bundle is checked as a stranger would. Fails with :class:`LedgerError`, also when something in the ledger does
 not fit its seals, and with sqlite3's errors.
@@ -217,11 +217,14 @@ class _Others:
     def __init__(self, db: sqlite3.Connection, wanted: Wanted) -> None:
         self._mine = set(wanted.recipients)
         own = {row[0] for row in db.execute("SELECT sender FROM messages WHERE id = ?", (wanted.message,))}
-        rows = db.execute("SELECT id, address FROM recipients WHERE message = ?", (wanted.message,)).fetchall()
-        own |= {address for number, address in rows if number in self._mine}
+        theirs: set[str | None] = set()
+        for (number,) in db.execute("SELECT id FROM entries WHERE message = ?", (wanted.message,)).fetchall():
+            for name, value in _cells(db, number).items():
+                if name.startswith("to."):
+                    (own if int(name[3:]) in self._mine else theirs).add(json.loads(value)["address"])
         folded = {address.casefold() for address in own if address}
-        theirs = {address.casefold() for _, address in rows if address} - folded
-        self._pattern = _any_of(theirs) if theirs else None
+        names = {address.casefold() for address in theirs if address} - folded
+        self._pattern = _any_of(names) if names else None
 
     def shown(self, body: dict[str, Any], cells: dict[str, str | bytes]) -> set[str]:
         """The names of the cells to show, also of those that are gone."""
