@@ -36,6 +36,7 @@ from .ledger_derive import ATTEMPT_MICROSECONDS, Derived
 from .ledger_entries import SALT_LENGTH, Cell, Entry, at_text, clean, encode, microseconds
 from .ledger_file import begin_writing
 from .ledger_keys import report_key
+from .ledger_look import nobody_said
 from .ledger_pairs import answers_between, is_known, link, message_of, pairable, revocable_pair
 from .ledger_seal import batch_of, genesis, leaf, skip
 from .ledger_states import answered, outcome_after
@@ -81,6 +82,7 @@ class Journal:
         self._leaves: list[bytes] = []
         self._attempts: dict[bytes, tuple[int, int] | None] = {}
         self._answered: set[int] = set()
+        self._nobody_said: bool | None = None
         self._salts, self._salts_used = b"", 0
         self._committed_at = 0.0
         self._purge_at = 0.0
@@ -96,6 +98,7 @@ class Journal:
         """
         self._attempts.clear()
         self._answered.clear()
+        self._nobody_said = None
         if self._shared and time.monotonic() - self._committed_at < PAUSE_SECONDS:
             time.sleep(PAUSE_SECONDS)
         begin_writing(self._db)
@@ -195,6 +198,12 @@ class Journal:
         for evidence in record.evidence:
             self._evidence(record, evidence, begun)
         return begun
+
+    def nobody_said(self) -> bool:
+        """True while nobody's consent is recorded at all; asked once for each transaction."""
+        if self._nobody_said is None:
+            self._nobody_said = nobody_said(self._db)
+        return self._nobody_said
 
     def _unanswered(self, key: bytes, at: int) -> int | None:
         """The message that an attempt with this key continues."""
@@ -365,6 +374,7 @@ class Journal:
         cells: dict[str, Any] = {"person": person, "actor": actor}
         if note:
             cells["note"] = note
+        self._nobody_said = False
         return self._write("consent", now(), None, {"value": value.value}, cells)
 
     def attest(self, recipient: int, value: str, seen_at: int, actor: str, note: str) -> int:

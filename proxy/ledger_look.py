@@ -78,6 +78,11 @@ def _consent(db: sqlite3.Connection, addresses: tuple[str, ...]) -> dict[str, Co
     return found
 
 
+def nobody_said(db: sqlite3.Connection) -> bool:
+    """True while nobody's consent is recorded at all."""
+    return db.execute("SELECT 1 FROM consent LIMIT 1").fetchone() is None
+
+
 def _served(db: sqlite3.Connection, retry_key: bytes) -> tuple[Served, ...]:
     rows = db.execute(
         "SELECT body_digest, recipients FROM served WHERE retry_key = ? AND expires >= ?", (retry_key, int(time.time()))

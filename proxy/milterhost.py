@@ -23,7 +23,7 @@ from .edits import HeaderEdit, milter_order
 from .envelope import Envelope, parameters_with_notify
 from .judgement import Action, Judgement, Verdict
 from .ledger import Begun, Known, LedgerError, Outcome, Query, Record
-from .ledger_blocking import BlockingLedger
+from .ledger_blocking import BlockingLedger, SomebodySaid
 from .message import HeaderBlock
 from .observe import Observation, needs_body, observe
 from .policyfile import PolicyFile
@@ -233,10 +233,21 @@ class MilterHost:
             trust=self.trust.current,
         )
         asked = query(policy, seen)
-        works, known = True, _NOTHING_KNOWN
-        if asked.message_ids or asked.envids or asked.consent_of:
+        asked = Query(asked.message_ids, asked.envids, asked.consent_of)
+        if asked and self.ledger.needs_no_look(asked):
             try:
-                known = self.ledger.look(Query(asked.message_ids, asked.envids, asked.consent_of))
+                return self._judged(message, seen, asked, look=False)
+            except SomebodySaid:
+                pass  # the judgement is none; below it is made with what was said
+        return self._judged(message, seen, asked, look=True)
+
+    def _judged(self, message: Collected, seen: Observation, asked: Query, *, look: bool) -> Orders:
+        """Judge, record and say what to do. Raises :class:`SomebodySaid` when one had to look first."""
+        policy = message.policy
+        works, known = True, _NOTHING_KNOWN
+        if asked and look:
+            try:
+                known = self.ledger.look(asked)
             except LedgerError as error:
                 works = False
                 self.ledger_failed(error)
@@ -248,12 +259,14 @@ class MilterHost:
             queue_id="",
             hostname=self._milter.hostname,
             dsn=message.can_notify,
-            size=len(block.raw) + message.body_size if policy.uses_size else None,
+            size=len(seen.block.raw) + message.body_size if policy.uses_size else None,
             one_header=True,
         )
+        if judgement.record is None and asked and not look:
+            raise SomebodySaid("what leaves no record cannot be checked against it")
         if not works and (judgement.record is not None or asked.message_ids or asked.envids):
             judgement = self._without_ledger(judgement, seen)
-        judgement, begun = self._recorded(judgement, seen, message)
+        judgement, begun = self._recorded(judgement, seen, message, look)
         return self._orders(judgement, begun, message)
 
     def _without_ledger(self, judgement: Judgement, seen: Observation) -> Judgement:
@@ -264,13 +277,17 @@ class MilterHost:
             raise LedgerError(self._ledger_problem or "the ledger cannot be used")
         return without_additions(judgement, one_header=True)
 
-    def _recorded(self, judgement: Judgement, seen: Observation, message: Collected) -> tuple[Judgement, Begun | None]:
+    def _recorded(
+        self, judgement: Judgement, seen: Observation, message: Collected, looked: bool
+    ) -> tuple[Judgement, Begun | None]:
         """The record on disk before the MTA hears of anything."""
         record: Record | None = judgement.record
         if record is None:
             return judgement, None
         try:
-            begun = self.ledger.begin(_attempt(record, message.queue_id), message.others)
+            begun = self.ledger.begin(_attempt(record, message.queue_id), message.others, unlooked=not looked)
+        except SomebodySaid:
+            raise
         except LedgerError as error:
             self.ledger_failed(error)
             return self._without_ledger(judgement, seen), None
