@@ -25,7 +25,7 @@ from kaifu.proxy.cli import cli
 from kaifu.proxy.ledger import LedgerError, Query
 from kaifu.proxy.ledger_acts import LOOKS, WHAT, WORDS
 from kaifu.proxy.ledger_audit import ActFilter, acts, acts_page
-from kaifu.proxy.ledger_desk import Desk, Filter
+from kaifu.proxy.ledger_desk import Desk, Filter, Handover
 from kaifu.proxy.ledger_erasure import erase, hold, release
 from kaifu.proxy.ledger_people import writing
 from kaifu.proxy.ledger_rebuild import rebuild
@@ -62,6 +62,7 @@ METHODS: dict[str, tuple[Role, Callable[[Desk], object]]] = {
     "page": (Role.AUDITOR, lambda at: at.page(Filter())),
     "count": (Role.AUDITOR, lambda at: at.count(Filter(), most=9)),
     "details": (Role.AUDITOR, lambda at: at.details("1")),
+    "bundle": (Role.AUDITOR, lambda at: at.bundle("1", None, Handover("a court", "case 7"), [], UTC)),
     "unmatched": (Role.AUDITOR, lambda at: at.unmatched()),
     "acts": (Role.AUDITOR, lambda at: at.acts(ActFilter())),
     "acts_page": (Role.AUDITOR, lambda at: at.acts_page(ActFilter())),
