@@ -15,6 +15,9 @@ batch before it and one further back, so a few *hops* lead from a later head dow
 one entry. From the proven entries :func:`facts_of` computes what record.json must say, and :func:`page` what index.html must say,
 octet by octet. What was left out of a bundle altogether this cannot show.
 
+In this order: hashes, the proof of one entry, anchors; what entries say; how that is told in words; how a bundle is checked; the command.
+What must be believed is short: the first part, and :func:`facts_of`.
+
 kaifu itself uses these functions to seal, to prove, and to make bundles, so there is one of each. Fails with
 :class:`ProofError`; :func:`check` and :func:`main` fail on nothing that a bundle can hold.
 """
@@ -530,12 +533,11 @@ MEANING = {
     ),
 }
 Section = Any
-_SHOWN_AS_IS = "\t 　"
 
 
 def visible(text: object) -> str:
     """A text on one line, with control characters and such spelled out."""
-    return "".join(c if c.isprintable() or c in _SHOWN_AS_IS[1:] else f"\\x{ord(c):02x}" for c in str(text))
+    return "".join(c if c.isprintable() or c == "\u3000" else f"\\x{ord(c):02x}" for c in str(text))
 
 
 def _moment(text: str) -> datetime:
@@ -742,6 +744,7 @@ def check(members: dict[str, bytes], anchors: Sequence[Anchor] = (), program: by
         needed = [each for each, (body, _) in zip(proof["entries"], entries) if body["kind"] != "anchored"]
         covered = [each["entry"] for each in needed if any(chain.proves(each, one) for one in holding)]
         record = _read(members, RECORD)
+        problems += _mixed(entries)
         problems += _compare(members, record, proof["ledger"], entries, program)
     except ProofError as error:
         return Checked([str(error)], None, [], [], [])
@@ -776,7 +779,7 @@ class _Chain:
         self._hops = {_number(hop["batch"]): hop for hop in proof["batches"]}
         starts = [_number(each) for each in proof["anchors"]]
         newest = max(starts)
-        self.heads: dict[int, bytes] = {newest: _hash(proof["head"])}
+        self.heads: dict[int, bytes] = {newest: _hash(proof["head"]), 0: genesis(self.ledger)}
         wanted = [*starts, *(_number(each["batch"]) for each in proof["entries"])]
         used = {step for end in wanted for step in self._follow(newest, end)}
         for each in proof["entries"]:
@@ -831,6 +834,17 @@ class _Chain:
     def _ends(self, anchor: Anchor) -> bool:
         hop = self._hops.get(anchor.batch)
         return hop is None or hop["last"] == anchor.last
+
+
+_OF_ONE_MESSAGE = ("message", "attempt", "outcome", "evidence", "attested")
+
+
+def _mixed(entries: Sequence[Entry]) -> Iterator[str]:
+    """Entries that are all true but of several messages must not be told as one."""
+    kinds = [body["kind"] for body, _ in entries]
+    messages = {body["message"] for body, _ in entries if body["kind"] in _OF_ONE_MESSAGE}
+    if kinds.count("message") != 1 or len(messages) != 1:
+        yield "the entries are not those of one message"
 
 
 def _compare(
@@ -950,7 +964,7 @@ def _given(text: str) -> list[Anchor]:
 def _language() -> str:
     try:
         locale.setlocale(locale.LC_ALL, "")
-        return "ja" if (locale.getlocale(locale.LC_MESSAGES)[0] or "").lower().startswith("ja") else "en"
+        return "ja" if (locale.getlocale()[0] or "").lower().startswith("ja") else "en"
     except (locale.Error, ValueError):
         return "en"
 

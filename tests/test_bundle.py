@@ -14,9 +14,10 @@ import re
 import sqlite3
 import subprocess
 import sys
+import tracemalloc
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC
 from html.parser import HTMLParser
 from pathlib import Path
@@ -32,11 +33,12 @@ from kaifu.proxy import bundle_verifier
 from kaifu.proxy.access import Access, AccessError, Caller, Role
 from kaifu.proxy.bundle_verifier import Anchor, anchor_of, check, written
 from kaifu.proxy.cli import cli
-from kaifu.proxy.ledger import Grade, LedgerError, Outcome, Verdict
+from kaifu.proxy.ledger import Evidence, EvidenceKind, Grade, LedgerError, Outcome, Verdict
 from kaifu.proxy.ledger_bundle import Wanted, bundle, packed
 from kaifu.proxy.ledger_desk import Desk, Handover
 from kaifu.proxy.ledger_entries import canonical, microseconds
 from kaifu.proxy.ledger_erasure import erase
+from kaifu.proxy.ledger_journal import Journal
 from kaifu.proxy.ledger_people import writing
 
 KAIFU = Path(sys.executable).with_name("kaifu")
@@ -116,9 +118,9 @@ def members(ledger: Path) -> Members:
     return unpacked(made(ledger))
 
 
-def made(path: Path, *anchors: Anchor, recipient: int = 1) -> bytes:
+def made(path: Path, *anchors: Anchor, message: int = 1, recipient: int = 1) -> bytes:
     with store(path) as opened:
-        return bundle(opened.db, Wanted(1, (recipient,)), anchors, ZoneInfo("Asia/Tokyo"))
+        return bundle(opened.db, Wanted(message, (recipient,)), anchors, ZoneInfo("Asia/Tokyo"))
 
 
 def unpacked(octets: bytes) -> Members:
@@ -396,6 +398,72 @@ def test_of_every_recipient_the_entries_say_what_the_ledger_says(tmp_path: Path)
         assert (len(everybody), seen) >= (14, 6)
 
 
+ADDRESSES = (YAMADA, TANAKA, ITO, "hanako@partner.example", "list@partner.example")
+VALUES = {
+    EvidenceKind.MDN: ("displayed", "deleted", "denied", "processed"),
+    EvidenceKind.DSN: ("delivered", "expanded"),
+}
+
+
+def any_evidence(chance: random.Random, number: int) -> Evidence:
+    kind = chance.choice((EvidenceKind.MDN, EvidenceKind.DSN, EvidenceKind.REPLY, EvidenceKind.AUTO_REPLY))
+    return receipt(
+        chance.choice((1, 2, 3, None)),
+        chance.choice(VALUES.get(kind, (kind.value,))),
+        kind=kind,
+        verdict=chance.choice([*Verdict, Verdict.MATCHED, Verdict.OTHER_ADDRESS, Verdict.OTHER_ADDRESS]),
+        grade=chance.choice(list(Grade)),
+        alias=chance.random() < 0.2,
+        by=chance.choice(ADDRESSES),
+        message_id=str(number % 5),
+        details={"original_message_id": "1@example.co.jp"},
+    )
+
+
+def say_something(adding: Journal, chance: random.Random) -> None:
+    """A note, a pairing, or what takes one back, if there is any."""
+    recipient, entry, action = chance.randint(1, 3), chance.randint(1, 60), chance.randrange(4)
+    with suppress(LedgerError):
+        if action == 0:
+            adding.pair(recipient, chance.choice(ADDRESSES), "root", "")
+        elif action == 1:
+            adding.unpair(entry, [1, 2, 3], "root")
+        elif action == 2:
+            adding.attest(recipient, "phone", 5, "root", "")
+        else:
+            adding.revoke(entry, [1, 2, 3], "root")
+
+
+def any_history(path: Path, chance: random.Random) -> None:
+    """Attempts, outcomes, evidence of every sort, what people said and took back, in any order."""
+    with store(path) as opened:
+        for number in range(25):
+            with journal(opened) as adding:
+                if number % 8 == 0:
+                    people = [to(address, confirm=chance.choice(list(Grade))) for address in ADDRESSES[:3]]
+                    begun = adding.begin(record(*people, key=b"1", minutes=number))
+                    told = [(each.address, chance.choice(list(Outcome))) for each in people]
+                    adding.finish(begun, told, "250 ok", microseconds(NOON), client_answered=False)
+                for which in range(2):
+                    key = b"r%d.%d" % (number, which)
+                    adding.begin(record(key=key, minutes=number, evidence=(any_evidence(chance, number),)))
+                say_something(adding, chance)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_whatever_came_back_the_entries_say_of_it_what_the_ledger_says(tmp_path: Path, seed: int) -> None:
+    """What counts, whose it is, who decided and how many answered: where they disagree nothing is handed out."""
+    path = tmp_path / "ledger.db"
+    any_history(path, random.Random(seed))
+    for recipient in (1, 2, 3):
+        (told,) = json.loads(unpacked(made(path, recipient=recipient))["record.json"])["facts"]["recipients"]
+        with closing(sqlite3.connect(path)) as db:
+            query = "SELECT expanded OR answering > 1, confirm, attested FROM recipients WHERE id = ?"
+            row = db.execute(query, (recipient,)).fetchone()
+        notes = [note for note in told["notes"] if note["revoked_by"] is None]
+        assert row == (told["list"], told["confirm"] if told["confirm"] != "claimed" else None, len(notes))
+
+
 # What was erased, and what was altered.
 
 
@@ -544,6 +612,29 @@ def test_a_lie_told_in_all_files_is_found(ledger: Path, members: Members) -> Non
     assert "record.json does not say what the entries say (facts.recipients[0].evidence[0].at)" in problem
 
 
+def test_true_entries_of_two_messages_are_not_told_as_one(ledger: Path, members: Members) -> None:
+    """Each of them holds; together they would give one message the subject of another."""
+    other = unpacked(made(ledger, message=2, recipient=4))
+    mixed, second = json.loads(members["proof.json"]), json.loads(other["proof.json"])
+    mixed["entries"] = sorted(
+        {each["entry"]: each for each in [*second["entries"], *mixed["entries"]]}.values(),
+        key=lambda each: int(each["entry"]),
+    )
+    mixed["batches"] = sorted(
+        {each["batch"]: each for each in [*second["batches"], *mixed["batches"]]}.values(),
+        key=lambda each: int(each["batch"]),
+    )
+    mixed["anchors"] = sorted({*mixed["anchors"], *second["anchors"]})
+    entries = [bundle_verifier.entry_of(each) for each in mixed["entries"]]
+    facts = bundle_verifier.facts_of(mixed["ledger"], entries, [4])
+    offsets = dict.fromkeys(bundle_verifier.times_of(facts), 0)
+    lie = {"version": 1, "recipients": [4], "offsets": offsets, "facts": facts}
+    assert facts["message"] == 1
+    assert facts["recipients"][0]["decided_by"] == 15
+    told = {"record.json": written(lie), "proof.json": written(mixed), "index.html": bundle_verifier.page(lie).encode()}
+    assert check({**members, **told}, [anchor_at(ledger)]).problems == ["the entries are not those of one message"]
+
+
 def test_members_that_are_missing_or_do_not_belong_are_found(members: Members) -> None:
     for name in members:
         rest = {other: octets for other, octets in members.items() if other != name}
@@ -645,7 +736,7 @@ def test_hostile_input_gets_a_sentence(members: Members, tmp_path: Path) -> None
     good = packed(members)
     twice = io.BytesIO(good)
     with zipfile.ZipFile(twice, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
-        archive.writestr("record.json", b"{}")
+        archive.writestr("record.json", members["record.json"])
     hostile = {
         "empty": b"",
         "noise": os.urandom(1000),
@@ -682,6 +773,11 @@ def test_hostile_input_gets_a_sentence(members: Members, tmp_path: Path) -> None
 def test_a_bundle_that_would_fill_the_memory_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bundle_verifier, "MOST_OCTETS", 1000)
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("record.json", b" " * 1_000_000)
-    with pytest.raises(bundle_verifier.ProofError, match="larger than any"):
-        bundle_verifier.load(str(tmp_path / "bomb.zip"))
+        archive.writestr("record.json", b" " * 50_000_000)
+    tracemalloc.start()
+    try:
+        with pytest.raises(bundle_verifier.ProofError, match="larger than any"):
+            bundle_verifier.load(str(tmp_path / "bomb.zip"))
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
