@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from tests.ledger_values import bodies, journal, receipt, record, store, to
 
 from kaifu.proxy.ledger import LedgerError
+from kaifu.proxy.ledger_journal import Journal, now
 from kaifu.proxy.ledger_proof import batch_at, ledger_id, newest_batch, proof_of
 from kaifu.proxy.ledger_seal import (
     ProofError,
@@ -32,6 +33,7 @@ from kaifu.proxy.ledger_seal import (
     skip,
     way,
 )
+from kaifu.proxy.ledger_verify import verify
 
 leaves = st.integers(1, 70).map(lambda size: [leaf(b"%d" % number) for number in range(size)])
 
@@ -113,6 +115,21 @@ def test_every_entry_has_a_proof_from_every_later_batch_and_from_no_earlier_one(
                 else:
                     made = json.loads(json.dumps(proof_of(db, entry, batch)))
                     assert check_proof(made, ledger_id(db), batch, head) == known[entry - 1]
+
+
+def test_what_was_undone_is_in_no_batch(tmp_path: Path) -> None:
+    with store(tmp_path / "ledger.db") as opened:
+        writing = Journal(opened.db)
+        for number in range(6):
+            writing.start()
+            writing.begin(record(to(), key=b"%d" % number))
+            writing.database()
+            if number % 2:
+                writing.commit()
+            else:
+                writing.rollback()
+        report = verify(opened.db, (), now())
+        assert (report.findings, report.entries, report.batches) == ((), 3, 3)
 
 
 def changes(value: Any) -> Iterator[tuple[str, Any]]:

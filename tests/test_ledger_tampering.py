@@ -180,7 +180,7 @@ def test_an_entry_whose_mark_was_changed_with_it_does_not_have_its_root(db: sqli
 
 
 def test_an_entry_that_two_readers_could_read_differently_is_found_even_when_sealed(db: sqlite3.Connection) -> None:
-    db.execute("UPDATE entries SET body = replace(body, '{', '{\"v\":2,') WHERE id = 13")
+    db.execute("UPDATE entries SET body = '{\"v\":2,' || substr(body, 2) WHERE id = 13")
     tampering.reseal(db)
     assert "entry 13 was changed: it is no entry in canonical form" in {found.text for found in look(db).findings}
 
