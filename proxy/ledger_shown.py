@@ -15,10 +15,8 @@ from collections.abc import Iterable, Sequence
 from datetime import tzinfo
 from typing import Any, TextIO
 
-from rich import box
 from rich.cells import cell_len
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from .display import json_line, visible
@@ -160,6 +158,8 @@ _HINT = (
     " kaifu receipts pair ID --to RECIPIENT --with ADDRESS"
 )
 _TITLES = ("ID", "Sent", "", "Receipt", "From", "To", "Subject", "Rule")
+_TO = _TITLES.index("To")
+_GAP = "  "
 _SHARES = (0, 0, 0, 0, 3, 3, 4, 3)
 """Of the width that is left, how much a column gets; 0: as much as it needs."""
 
@@ -167,20 +167,21 @@ _SHARES = (0, 0, 0, 0, 3, 3, 4, 3)
 def table(rows: Iterable[Row], console: Console, zone: tzinfo, marks: str) -> None:
     """All rows as a table: mark and words, who to whom, subject, rule. Nothing in it is taken for markup.
 
-    On a terminal no line is longer than the terminal is wide, so all rows are read first; else nothing is cut.
+    On a terminal no line is longer than the terminal is wide; else nothing is cut. So all rows are read first.
     """
     wide = console.width >= _WIDE
     cells: list[list[str]] = []
     for row in rows:
         cells += [_cells(row, zone, marks, wide), *_beneath(row, marks, wide)]
-    shown = Table(box=box.SIMPLE_HEAD if marks == "unicode" else None, pad_edge=False, padding=(0, 1, 0, 0))
-    widths = _widths(cells, console.width, wide) if console.is_terminal else [None] * len(_TITLES)
-    for place, title in enumerate(_TITLES[: 8 if wide else 7]):
-        shown.add_column(title, justify="right" if place == 0 else "left", width=widths[place], no_wrap=True)
+    widths = _widths(cells, console.width if console.is_terminal else None, wide)
+    titles = _TITLES[: len(widths)]
+    console.print()
+    console.print(_line(titles, widths, marks), no_wrap=True)
+    if marks == "unicode":
+        console.print(" " + "─" * (sum(widths) + len(_GAP) * (len(widths) - 1)), no_wrap=True)
     for line in cells:
-        style = _STYLES.get(line[2], "") if line[0] else "dim"
-        shown.add_row(*(Text(cell, style if place in (2, 3) else "") for place, cell in enumerate(line)))
-    console.print(shown)
+        console.print(_line(line, widths, marks) if line[0] else _line_beneath(line, widths, marks), no_wrap=True)
+    console.print()
     if any(line[2] == _NOT_COUNTED for line in cells):
         console.print(_HINT)
 
@@ -234,13 +235,43 @@ def _words(row: Row, words: str) -> str:
     return f"{words} (noted)" if row.attested else words
 
 
-def _widths(cells: list[list[str]], width: int, wide: bool) -> list[int | None]:
-    """Columns that a terminal has room for: the short ones in full, the long ones share the rest."""
+def _widths(cells: list[list[str]], width: int | None, wide: bool) -> list[int]:
+    """Columns that a terminal has room for, its last one left free: the short ones in full, the long ones share the rest.
+
+    ``width`` None: nothing is cut.
+    """
     shares = _SHARES[: 8 if wide else 7]
-    found: list[int | None] = [
-        None if share else max([cell_len(title), *(cell_len(line[place]) for line in cells)])
+    found = [
+        None if share and width is not None else max([cell_len(title), *(cell_len(line[place]) for line in cells)])
         for place, (share, title) in enumerate(zip(shares, _TITLES, strict=False))
     ]
-    left = width - sum(fixed or 0 for fixed in found) - 2 * len(shares)
+    left = (width or 0) - sum(fixed or 0 for fixed in found) - len(_GAP) * len(shares)
     total = sum(shares)
-    return [max(6, left * share // total) if share else fixed for share, fixed in zip(shares, found, strict=True)]
+    return [
+        max(6, left * share // total) if fixed is None else fixed for share, fixed in zip(shares, found, strict=True)
+    ]
+
+
+def _line(cells: Sequence[str], widths: Sequence[int], marks: str) -> Text:
+    """A row, or the titles, each cell cut to its column."""
+    style = _STYLES.get(cells[2], "")
+    line = Text(" ")
+    for place, (cell, width) in enumerate(zip(cells, widths, strict=True)):
+        text = _cut(Text(cell, style if place in (2, 3) else ""), width, marks)
+        text.align("right" if place == 0 else "left", width)
+        line.append_text(text).append(_GAP if place < len(widths) - 1 else "")
+    return line
+
+
+def _line_beneath(cells: Sequence[str], widths: Sequence[int], marks: str) -> Text:
+    """A line beneath a row. The name begins under the recipient, or as far before as it must to stand there whole."""
+    starts = [1 + sum(widths[:place]) + len(_GAP) * place for place in range(len(widths) + 1)]
+    end, name = starts[-1] - len(_GAP), cells[_TO]
+    line = Text(" " * starts[2] + f"{cells[2]:<{widths[2]}}{_GAP}{cells[3]}", "dim")
+    line.pad_right(max(starts[_TO - 1], min(starts[_TO], end - cell_len(name))) - line.cell_len)
+    return line.append_text(_cut(Text(name, "dim"), end - line.cell_len, marks))
+
+
+def _cut(text: Text, width: int, marks: str) -> Text:
+    text.truncate(max(width, 0), overflow="ellipsis" if marks == "unicode" else "crop")
+    return text

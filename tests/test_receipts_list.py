@@ -8,6 +8,7 @@ import io
 import json
 import os
 import pty
+import re
 import sqlite3
 import subprocess
 import sys
@@ -29,7 +30,7 @@ from tests.ledger_values import NOON, SUZUKI, YAMADA, journal, receipt, record, 
 
 from kaifu.policies.facts import AskedBy, Direction
 from kaifu.proxy.cli import cli
-from kaifu.proxy.ledger import EvidenceKind, Outcome, RequestState
+from kaifu.proxy.ledger import EvidenceKind, Outcome, RequestState, Verdict
 from kaifu.proxy.ledger_cli import moment
 from kaifu.proxy.ledger_entries import microseconds
 from kaifu.proxy.ledger_read import Filter, Row, count, page, rows
@@ -280,6 +281,19 @@ def test_on_a_terminal_the_newest_fifty_are_shown_within_its_width(site: Site) -
     assert shown[-1] == "The newest 50; --limit 0 shows all."
     assert len([line for line in shown if "✓" in line]) == 50
     assert max(len(line.encode("euc-jp", "replace")) for line in shown if "✓" in line) <= 80
+
+
+def test_on_a_terminal_who_answered_instead_is_named_in_full(site: Site) -> None:
+    other = "takahashi@group.partner.example"
+    with store(site.path) as opened, journal(opened) as writing:
+        writing.begin(record(to(), key=b"other", minutes=9999))
+        recipient = opened.db.execute("SELECT max(id) FROM recipients").fetchone()[0]
+        evidence = (receipt(recipient, message_id="x", by=other, verdict=Verdict.OTHER_ADDRESS),)
+        writing.begin(record(key=b"answer", minutes=9999, evidence=evidence))
+    shown = re.sub(r"\x1b\[\d*m", "", on_a_terminal(site, "receipts", "list")).splitlines()
+    (line,) = [line for line in shown if "↳" in line]
+    assert line.split() == ["?", "displayed", "(claimed)", "↳", other]
+    assert max(map(len, shown)) <= 80
 
 
 def on_a_terminal(site: Site, *words: str) -> str:
