@@ -464,6 +464,23 @@ def test_whatever_came_back_the_entries_say_of_it_what_the_ledger_says(tmp_path:
         assert row == (told["list"], told["confirm"] if told["confirm"] != "claimed" else None, len(notes))
 
 
+def test_a_pairing_that_was_made_elsewhere_is_in_it_when_it_lets_something_count(tmp_path: Path) -> None:
+    path, hanako = tmp_path / "ledger.db", "hanako@partner.example"
+    with store(path) as opened, journal(opened) as adding:
+        for number in (1, 2, 3):
+            adding.begin(record(to(), key=b"%d" % number, message_id=f"{number}@a"))
+        for number in (1, 3):
+            if number == 3:
+                adding.pair(2, hanako, "root", "")
+            strange = receipt(number, verdict=Verdict.OTHER_ADDRESS, by=hanako, message_id=f"r{number}")
+            adding.begin(record(key=b"r%d" % number, evidence=(strange,)))
+    for number in (1, 3):
+        members = unpacked(made(path, message=number, recipient=number))
+        (told,) = json.loads(members["record.json"])["facts"]["recipients"]
+        assert [(one["counts"], one["pair"]) for one in told["evidence"]] == [(True, 5)]
+        assert [one["other"] for one in told["pairs"]] == [hanako]
+
+
 # What was erased, and what was altered.
 
 
