@@ -322,7 +322,7 @@ def _recipient(entries: Sequence[Entry], recipient: int) -> dict[str, Any]:
         if body["kind"] == "evidence" and (link := pairing[body["n"]]).recipient == recipient
     ]
     counting = [one for one in evidence if one["counts"]]
-    used = {one["pair"]: (recipient,) for one in evidence}
+    used = [one["pair"] for one in evidence]
     answered = len({one["answerer"] for one in counting if one["evidence"] == "reply" or one["value"] in _ANSWERS})
     return {
         "recipient": recipient,
@@ -344,7 +344,7 @@ def _recipient(entries: Sequence[Entry], recipient: int) -> dict[str, Any]:
             {"asked": cells.get("asked"), "other": cells.get("other"), **_added(body, cells, revoked)}
             for body, cells in entries
             if body["kind"] == "paired"
-            and recipient in (body["recipient"], *(each[1] for each in body["evidence"]), *used.get(body["n"], ()))
+            and (body["n"] in used or recipient in (body["recipient"], *(each[1] for each in body["evidence"])))
         ],
     }
 

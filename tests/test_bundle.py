@@ -650,6 +650,9 @@ def test_true_entries_of_two_messages_are_not_told_as_one(ledger: Path, members:
     assert facts["recipients"][0]["decided_by"] == 15
     told = {"record.json": written(lie), "proof.json": written(mixed), "index.html": bundle_verifier.page(lie).encode()}
     assert check({**members, **told}, [anchor_at(ledger)]).problems == ["the entries are not those of one message"]
+    first = [bundle_verifier.entry_of(each) for each in json.loads(members["proof.json"])["entries"]]
+    assert list(bundle_verifier._mixed(first)) == []
+    assert list(bundle_verifier._mixed([*first, ({"kind": "attempt", "message": 2}, {})])) != []
 
 
 def test_members_that_are_missing_or_do_not_belong_are_found(members: Members) -> None:
