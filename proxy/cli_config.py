@@ -134,7 +134,9 @@ def _in_words(settings: Settings, policy: Policy, trust: Trust) -> Iterator[str]
     yield "Anchors of the ledger go " + _anchors_in_words(settings.anchors)
     yield f"Time zone: {settings.zone.key}"
     if settings.border:
-        yield "Border: who wrote an answer is believed of " + ", ".join(settings.border)
+        yield f"Border: the Authentication-Results of {' and '.join(settings.border)} are believed; other answers are claimed"
+    else:
+        yield "Border: none, so every answer is only claimed"
     if settings.aliases:
         yield f"Aliases: {_count(len(trust.aliases), 'name')} from " + ", ".join(map(str, settings.aliases))
     if settings.relay is not None:

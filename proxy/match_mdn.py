@@ -2,8 +2,8 @@
 
 Called by :mod:`kaifu.proxy.match`. One piece of evidence per recipient and acknowledged message. It confirms when its
 Final-Recipient (else Original-Recipient, else From) is a recipient of the message that it names, and its author is that very mailbox.
-A known alias of the one is as good as the other (:mod:`kaifu.proxy.aliases`). Who had not been asked displayed the message all the
-same, which is said. So are the others told:
+A known alias of the one is as good as the other (:mod:`kaifu.proxy.aliases`); on record as answering is then the one that was not
+asked. Who had not been asked displayed the message all the same, which is said. So are the others told:
 
 - its author speaks for a mailbox that is not the author's (a stranger, a co-recipient), or comes from outside under a name of ours:
   ``wrong-recipient``;
@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from kaifu.policies.facts import Mailbox
+from kaifu.proxy.address import address_key, untagged
 from kaifu.proxy.authenticity import Authenticity, Finding
 from kaifu.proxy.ledger import Evidence, EvidenceKind, Grade, Known, Original, RequestState, Verdict
 from kaifu.proxy.mdn import Mdn
@@ -232,7 +233,7 @@ def _receipt(
         disposition.type if disposition else UNREADABLE,
         answer.recipient.id if answer else None,
         about,
-        carrier.by or about,
+        about if judged.alias and _wrote_it(answer, carrier) else carrier.by or about,
         carrier.message_id,
         tie,
         {key: text[:MOST_TEXT] for key, text in told.items() if text} | more,
@@ -241,6 +242,14 @@ def _receipt(
         judged.grade,
         judged.alias,
     )
+
+
+def _wrote_it(answer: Answer | None, carrier: Carrier) -> bool:
+    """Did the asked address itself write it? Then who answered by an alias is whom the receipt speaks for."""
+    if answer is None or not answer.recipient.address:
+        return False
+    asked = untagged(address_key(answer.recipient.address))
+    return any(untagged(author.key) == asked for author in carrier.authors[:1])
 
 
 def _text(mdn: Mdn) -> str:

@@ -56,6 +56,7 @@ Ledger: {directory}/ledger.db; when it fails, mail that needs it gets 451 and ot
 Into the ledger may look: root and the service user
 Anchors of the ledger go nowhere; what they are for is in the guide
 Time zone: Asia/Tokyo
+Border: none, so every answer is only claimed
 Relay: named relay.example.com
   listens on 127.0.0.1:10025
   listens on [::]:25, facing outside: a sender of ours is a stranger here
@@ -82,7 +83,10 @@ def test_whom_to_believe_is_told_in_words(directory: Path) -> None:
         f"{directory}/aliases:2:1: warning: neither name: target, nor name@domain and its target\n"
         f"{directory}/aliases:3:1: warning: b@ is no mail address\n"
     )
-    assert "Border: who wrote an answer is believed of mx.example.com\n" in result.stdout
+    assert (
+        "Border: the Authentication-Results of mx.example.com are believed; other answers are claimed\n"
+        in result.stdout
+    )
     assert f"Aliases: 2 names from {directory}/aliases\n" in result.stdout
 
 
@@ -112,7 +116,9 @@ def test_settings_for_nobody_are_valid_and_say_so(directory: Path) -> None:
     (directory / "kaifu.yaml").write_text(SETTINGS.split("relay:")[0])
     result = check(directory)
     assert result.exit_code == 0
-    assert result.stdout.endswith("Time zone: Asia/Tokyo\nNeither relay nor milter is configured.\n")
+    assert result.stdout.endswith(
+        "Time zone: Asia/Tokyo\nBorder: none, so every answer is only claimed\nNeither relay nor milter is configured.\n"
+    )
 
 
 def test_who_may_look_is_told_in_words_and_names_that_nobody_has_are_warned_of(directory: Path) -> None:
