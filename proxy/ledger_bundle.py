@@ -44,7 +44,8 @@ from .bundle_verifier import (
 from .ledger import LedgerError
 from .ledger_entries import CELLS_PER_ENTRY, at_value, moment_of
 from .ledger_holds import ranges_of
-from .ledger_proof import batch_at, head_at, ledger_id, newest_batch, proof_of
+from .ledger_proof import batch_at, head_at, hop_at, ledger_id, newest_batch, proof_of
+from .ledger_seal import way
 
 _FAULTS = (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError)
 _NEVER = {"anchored": {"actor"}, "erasure": {"actor", "text"}, "policy": {"text"}}
@@ -280,28 +281,19 @@ def _proof(
     if newest is None:
         raise LedgerError("the ledger has no seal")
     starts = sorted({newest.id, *anchored.values(), *given})
-    hops: dict[int, Any] = {}
-
-    def lead(start: int, entry: int, cells: Collection[str] = ()) -> dict[str, Any]:
-        proof = proof_of(db, entry, start, cells)
-        hops.update((hop["batch"], hop) for hop in proof["hops"])
-        return proof
-
-    for start in starts:
-        lead(newest.id, batch_last(db, start))
+    steps = {step for start in starts for step in way(newest.id, start)}
     entries = []
     for number in sorted({*numbers, *anchored}):
-        proof = lead(newest.id, number, shown.get(number, ()))
+        batch = batch_at(db, number).id
+        proof = proof_of(db, number, batch, shown.get(number, ()))
         entries.append({name: proof[name] for name in ("entry", "body", "cells", "batch", "path")})
-        for start in starts:
-            if start >= proof["batch"]:
-                lead(start, number)
+        steps.update(step for start in starts if start >= batch for step in way(start, batch))
     return {
         "version": FORM,
         "ledger": ledger_id(db).hex(),
         "head": newest.head.hex(),
         "anchors": starts,
-        "batches": [hops[batch] for batch in sorted(hops)],
+        "batches": [hop_at(db, batch) for batch in sorted(steps)],
         "entries": entries,
     }
 

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection
+from typing import Any
 
 from .ledger import LedgerError
 from .ledger_entries import CELLS_PER_ENTRY
-from .ledger_seal import Batch, Proof, genesis, leaf, path_of, proof, skip, way
+from .ledger_seal import Batch, Proof, genesis, leaf, path_of, proof, shown_hop, skip, way
 
 _BATCH = "SELECT id, first, last, root, head, marks FROM batches"
 
@@ -68,12 +69,17 @@ def proof_of(
         (entry * CELLS_PER_ENTRY, (entry + 1) * CELLS_PER_ENTRY),
     )
     shown = {name: (salt, value) for name, salt, value in rows if cells is None or name in cells}
-    hops = [(hop, _head(db, hop.id - 1), _head(db, skip(hop.id))) for hop in _batches(db, start.id, of.id)]
+    hops = [_hop(db, each) for each in way(start.id, of.id)]
     return proof(ledger_id(db), entry, bodies[entry], shown, (of.id, path), hops)
 
 
-def _batches(db: sqlite3.Connection, start: int, end: int) -> list[Batch]:
-    return [_batch(db, each) for each in way(start, end)]
+def hop_at(db: sqlite3.Connection, batch: int) -> dict[str, Any]:
+    """A batch as the hops of a proof have it."""
+    return shown_hop(*_hop(db, batch))
+
+
+def _hop(db: sqlite3.Connection, batch: int) -> tuple[Batch, bytes, bytes]:
+    return _batch(db, batch), _head(db, batch - 1), _head(db, skip(batch))
 
 
 def _batch(db: sqlite3.Connection, batch: int) -> Batch:

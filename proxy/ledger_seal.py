@@ -47,7 +47,7 @@ from .bundle_verifier import (
 
 __all__ = [
     "MARK", "Batch", "Proof", "ProofError", "Tree", "batch_of", "check_proof", "genesis", "head_of", "leaf", "path_of",
-    "proof", "root_above", "root_of", "skip", "way",
+    "proof", "root_above", "root_of", "shown_hop", "skip", "way",
 ]  # fmt: skip
 
 MARK = 8
@@ -137,15 +137,17 @@ def proof(
         "cells": {name: shown_cell(*cell) for name, cell in cells.items()},
         "batch": batch[0],
         "path": [each.hex() for each in batch[1]],
-        "hops": [
-            {
-                "batch": hop.id,
-                "first": hop.first,
-                "last": hop.last,
-                "root": hop.root.hex(),
-                "previous": previous.hex(),
-                "skip": skipped.hex(),
-            }
-            for hop, previous, skipped in hops
-        ],
+        "hops": [shown_hop(*hop) for hop in hops],
+    }
+
+
+def shown_hop(batch: Batch, previous: bytes, skipped: bytes) -> dict[str, Any]:
+    """A batch as a proof shows it, with the head of the one before it and of the one that it skips to."""
+    return {
+        "batch": batch.id,
+        "first": batch.first,
+        "last": batch.last,
+        "root": batch.root.hex(),
+        "previous": previous.hex(),
+        "skip": skipped.hex(),
     }
