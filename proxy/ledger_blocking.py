@@ -30,7 +30,7 @@ from .ledger_writer import MOST, Job, Work, Writer
 COMPANY = 4
 GATHER_SECONDS = 0.004
 """While at least so many others are under way, who writes waits so long for them: within Postfix a commit was shared by 2 to 4
-messages before, and by 6 since, which saved a tenth of the CPU time. Who sends alone waits for nobody."""
+messages before, and by 6 since, which saved a twentieth of the CPU time. Who sends alone waits for nobody."""
 
 _NOTHING_KNOWN = Known()
 
