@@ -25,7 +25,7 @@ from kaifu.policies.facts import Direction
 
 from . import ledger_timeline
 from .display import json_line, visible
-from .ledger import Grade, Outcome, RequestState
+from .ledger import EvidenceKind, Grade, Outcome, RequestState
 from .ledger_cli import (
     Chosen,
     Command,
@@ -78,7 +78,7 @@ _FILTERS = (
     _words_option("--direction", "directions", tuple(Direction)),
     _words_option("--kind", "kinds", ("mail", "mdn", "dsn")),
     _words_option("--request", "requests", tuple(RequestState)),
-    _words_option("--grade", "grades", tuple(Grade)),
+    _words_option("--grade", "grades", (*Grade, EvidenceKind.ATTESTED)),
     _words_option("--outcome", "outcomes", tuple(Outcome)),
     click.option("--message-id", metavar="ID", help="The Message-ID, with or without brackets."),
     click.option("--subject", metavar="TEXT", help="Part of the subject."),

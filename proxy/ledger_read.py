@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+from .ledger import EvidenceKind
 from .ledger_answerers import Answer, answers_of
 from .ledger_apart import unmatched_of
 from .ledger_bodies import REPORTS
@@ -84,7 +85,8 @@ class Filter:
     """Which rows. Everything given must hold; of several values of one key, any.
 
     ``since`` is included, ``until`` is not. ``person`` is sender or recipient. ``person``, ``sender`` and ``to`` are addresses,
-    ``@domain``, ``@.domain`` with subdomains, or any part of an address. ``grades``: of the confirmation; a list has none.
+    ``@domain``, ``@.domain`` with subdomains, or any part of an address. ``grades``: of the confirmation, which a list has none of; :data:`ATTESTED`: of what
+    a person noted beside it.
     """
 
     since: int | None = None
@@ -104,6 +106,7 @@ class Filter:
     subject: str | None = None
 
 
+ATTESTED = EvidenceKind.ATTESTED.value
 _COLUMNS = (
     "m.id, r.id, r.entry, r.at, m.sent_at, m.kind, m.message_id, m.sender, m.subject, r.address, r.direction, r.request,"
     " r.asked_by, r.report_asked_by, r.rule, r.outcome, r.state, r.transport, r.handling, r.grade, r.expanded,"
@@ -195,7 +198,9 @@ class _Question:
         self._one_of("m.kind", wanted.kinds)
         self._one_of("r.outcome", wanted.outcomes)
         self._one_of("r.request", wanted.requests)
-        if wanted.grades:
+        if wanted.grades == (ATTESTED,):
+            self.add("r.attested > 0")
+        elif wanted.grades:
             self._one_of("r.grade", wanted.grades)
             self.add("r.expanded = 0 AND r.answering < 2")
 

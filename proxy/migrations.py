@@ -84,6 +84,7 @@ CREATE INDEX recipients_state ON recipients (state, at);
 CREATE INDEX recipients_address ON recipients (address_key, at) WHERE address_key IS NOT NULL;
 CREATE INDEX recipients_rule ON recipients (rule, at) WHERE rule IS NOT NULL;
 CREATE INDEX recipients_grade ON recipients (grade, at) WHERE grade IS NOT NULL;
+CREATE INDEX recipients_attested ON recipients (at) WHERE attested > 0;
 CREATE TABLE attempts (message INTEGER PRIMARY KEY, key BLOB NOT NULL, at INTEGER NOT NULL);
 CREATE INDEX attempts_key ON attempts (key);
 CREATE TABLE evidence (

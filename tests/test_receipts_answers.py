@@ -109,8 +109,18 @@ def test_rows_are_chosen_by_grade_and_a_list_has_none(ledger: Path) -> None:
     assert list(listed(ledger, "--grade", "authenticated")) == [1]
     assert list(listed(ledger, "--grade", "claimed")) == [5]
     assert sorted(listed(ledger, "--grade", "claimed,authenticated")) == [1, 5]
-    refused = run(ledger, "list", "--grade", "attested")
-    assert (refused.exit_code, '"attested" is none of claimed, authenticated' in refused.stderr) == (2, True)
+    refused = run(ledger, "list", "--grade", "proven")
+    assert refused.exit_code == 2
+    assert '"proven" is none of claimed, authenticated, attested' in refused.stderr
+
+
+def test_what_a_person_noted_is_found_by_the_grade_attested(ledger: Path) -> None:
+    assert listed(ledger, "--grade", "attested") == {}
+    noted = run(ledger, "note", "2", "--confirmed-by", "phone")
+    assert noted.exit_code == 0, noted.stderr
+    (found,) = listed(ledger, "--grade", "attested").values()
+    assert (found["id"], found["attested"], found["list"]) == (2, 1, True)
+    assert sorted(listed(ledger, "--grade", "attested,claimed")) == [3, 5]
 
 
 def test_an_answer_below_the_grade_that_the_rule_asks_for_is_shown_and_not_counted(ledger: Path) -> None:

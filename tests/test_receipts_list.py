@@ -417,6 +417,7 @@ def test_pages_of_any_size_give_every_row_that_fits_once_and_in_order(
         Filter(states=("waiting", "denied")),
         Filter(grades=("claimed",)),
         Filter(grades=("claimed", "authenticated"), since=1),
+        Filter(grades=("attested",)),
         Filter(message=3),
         Filter(message_id="1@a"),
     ],
