@@ -66,6 +66,11 @@ def refusing_to_start() -> Iterator[None]:
 
 def run(settings: Settings, relay_settings: RelaySettings) -> None:
     """Serve until told to stop. Raises :class:`CannotStart`, LedgerError or ProblemsError before anything listens."""
+    if relay_settings.workers > 1:
+        # A supervisor waits for signals and is never interrupted: a handler could run between fork and what follows it, or just
+        # before the wait, and then nobody would notice. From here on, because threads inherit it: a signal would find one that
+        # has done its work and not quite ended, and would end the process.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _AWAITED)
     log = Journal()
     policy, trust = PolicyFile(settings.policy, log), TrustFiles(settings, log)
     parts = _Parts(settings, relay_settings, policy, trust, _contexts(relay_settings))
@@ -208,10 +213,7 @@ class _Supervisor:
         self._pipe = os.pipe()
 
     def run(self, ready: Callable[[], None]) -> None:
-        """Start the workers, replace those that die, pass the stop signal on and wait for them."""
-        # Signals are waited for and never interrupt: a handler could run between fork and what follows it, or just
-        # before the wait, and then nobody would notice.
-        signal.pthread_sigmask(signal.SIG_BLOCK, _AWAITED)
+        """Start the workers, replace those that die, pass the stop signal on and wait for them. The signals are blocked."""
         self._start_missing()
         ready()
         watchdog = watchdog_seconds()
