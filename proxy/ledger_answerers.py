@@ -1,8 +1,8 @@
 """Who answered for a recipient, as lists name them: one line per mailbox, with the strongest that came from it and its grade.
 
 Called by :mod:`kaifu.proxy.ledger_read` for the recipients of a page, within its read transaction. What counts comes first; then what
-might: answers of other addresses that nobody paired, and answers below the grade that the rule asks for, unless the same
-mailbox said as much in a way that counts. Fails with sqlite3's errors.
+might: answers of other addresses that nobody paired, answers below the grade that the rule asks for, and answers under the asked address
+that failed authentication, unless the same mailbox said as much in a way that counts. Fails with sqlite3's errors.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ _AT_ONCE = 500
 _QUERY = (
     "SELECT recipient, answerer, counts, verdict, kind, value, grade, min(at), min(by_address) FROM evidence"
     f" WHERE recipient IN ({{}}) AND kind IN ('{EvidenceKind.MDN.value}', '{EvidenceKind.REPLY.value}')"
-    f" AND verdict IN ('{Verdict.MATCHED.value}', '{Verdict.OTHER_ADDRESS.value}')"
+    f" AND (verdict IN ('{Verdict.MATCHED.value}', '{Verdict.OTHER_ADDRESS.value}')"
+    f" OR verdict = '{Verdict.FAILED_AUTHENTICATION.value}'"
+    " AND by_key = (SELECT address_key FROM recipients WHERE id = evidence.recipient))"
     " GROUP BY recipient, answerer, counts, verdict, kind, value, grade ORDER BY min(at), answerer"
 )
 

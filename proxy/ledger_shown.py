@@ -5,7 +5,8 @@ added. What came from mail is made safe for where it goes: escapes and control c
 and a spreadsheet never takes a cell for a formula.
 
 The grade of a confirmation always stands beside it. Beneath a recipient stands who answered in its place or, of a list, all
-who did, and what came that does not count: an answer of an address that nobody paired, or one below the grade that the rule asks for.
+who did, and what came that does not count: an answer of an address that nobody paired, one below the grade that the rule asks
+for, or one under the asked address that failed authentication.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from rich.console import Console
 from rich.text import Text
 
 from .display import json_line, visible
-from .ledger import EvidenceKind, Grade, Outcome
+from .ledger import EvidenceKind, Grade, Outcome, Verdict
 from .ledger_answerers import Answer
 from .ledger_entries import moment_of
 from .ledger_read import Row
@@ -110,7 +111,10 @@ def harmless(value: object) -> str:
     if value is None:
         return ""
     if isinstance(value, list):
-        value = "; ".join(f"{one['address'] or '(erased)'} ({one['value']}, {one['grade']})" for one in value)
+        value = "; ".join(
+            f"{one['address'] or '(erased)'} ({one['value']}, {believed(one['grade'], one['verdict'])})"
+            for one in value
+        )
     text = str(value).lower() if isinstance(value, bool) else str(value)
     if isinstance(value, str) and text[:1] in ("=", "+", "-", "@", "\t", "\r", "\n", "\0"):
         text = "'" + text
@@ -209,7 +213,12 @@ def _beneath(row: Row, marks: str, wide: bool) -> list[list[str]]:
 
 def remark(one: Answer) -> str:
     """What one mailbox answered, and how far that is believed."""
-    return f"{value_of(one)} ({one.grade})"
+    return f"{value_of(one)} ({believed(one.grade, one.verdict)})"
+
+
+def believed(grade: str, verdict: str) -> str:
+    """How far an answer is believed, in words."""
+    return "failed authentication" if verdict == Verdict.FAILED_AUTHENTICATION else grade
 
 
 def marked(row: Row, style: str) -> tuple[str, str]:

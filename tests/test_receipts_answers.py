@@ -172,6 +172,18 @@ def test_an_answer_of_another_address_stands_beneath_with_the_words_that_pair_it
     assert "pairs the two" not in run(ledger, "list", "--state", "displayed").stdout
 
 
+def test_an_answer_under_the_asked_address_that_failed_authentication_stands_beneath(ledger: Path) -> None:
+    forged = {"verdict": Verdict.FAILED_AUTHENTICATION, "by": SUZUKI}
+    with store(ledger) as opened, journal(opened) as writing:
+        stranger = receipt(2, message_id="f2", verdict=Verdict.FAILED_AUTHENTICATION, by="mallory@partner.example")
+        writing.begin(record(key=b"f", evidence=(receipt(2, message_id="f1", **forged), stranger)))
+    row, *beneath = line_of(ledger, SUZUKI)
+    assert "✓ no answer" in row
+    assert f"? displayed (failed authentication) ↳ {SUZUKI}" in beneath
+    assert not any("mallory" in line for line in beneath)
+    assert f"{SUZUKI} (displayed, failed authentication)" in run(ledger, "list", "--csv").stdout
+
+
 def test_pairing_lets_it_count_and_revoking_takes_that_back(ledger: Path) -> None:
     result = run(ledger, "pair", "1", "--to", SUZUKI.upper(), "--with", MEIER.upper(), "--text", "彼の新しい住所")
     assert (result.exit_code, result.stderr) == (0, "")
