@@ -34,7 +34,7 @@ _RAW = "raw"
 class Finding(NamedTuple):
     """Something that is not as it should be. ``entry``: the first one concerned, None when that cannot be said.
 
-    ``what``: changed, removed, inserted, reordered, blanked, restored, erased (what was not due), cut, rewritten, derived, schema.
+    ``what``: changed, removed, inserted, reordered, blanked, restored, erased (what was not due), cut, rewritten, derived, schema, index.
     """
 
     entry: int | None

@@ -1,4 +1,5 @@
-"""Are the derived tables what the entries give? Recomputed beside the ledger, then compared row by row.
+"""Are the derived tables what the entries give? Recomputed beside the ledger, then compared row by row. And is the schema what this
+version makes, and does SQLite find in each index what is in its table: what asks by an index would not see the rest.
 
 Called by :mod:`kaifu.proxy.ledger_verify`. The tables are filled in a database of their own, which SQLite keeps in memory and, as it
 grows, in an unlinked temporary file (``SQLITE_TMPDIR``, else ``TMPDIR``, else /var/tmp); it may take half the size of the ledger. The
@@ -9,6 +10,7 @@ What is said names rows by number, never by what is in them. Fails with sqlite3'
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator
 from functools import lru_cache
@@ -21,9 +23,10 @@ from .ledger_check import Finding
 from .ledger_entries import Entry
 from .ledger_rebuild import Rebuilding, make_tables
 
-_SCHEMA = (
-    "SELECT type, tbl_name, sql, name FROM sqlite_master WHERE name NOT LIKE 'sqlite%' AND name <> '_sqlite_migrations'"
-)
+SOURCES = ("entries", "cells", "batches", "identity")
+_SCHEMA = "SELECT type, tbl_name, sql, name FROM sqlite_master"
+_OTHERS = re.compile(r'CREATE (?:TABLE|(?:UNIQUE )?INDEX) "?(?:(?:idx_)?_sqlite_migrations|sqlite_stat[14])')
+"""What SQLite and sqlite-utils make for themselves. By the statement, as SQLite goes by nothing else: the rest of a row may lie."""
 _MOST = 20
 
 
@@ -35,8 +38,7 @@ class Beside:
         self.db = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         for pragma in ("journal_mode = OFF", "synchronous = OFF", "cache_size = -65536"):
             self.db.execute(f"PRAGMA {pragma}")
-        self._schema = _schema()
-        derived = [row[:3] for row in self._schema if row[1] in migrations.DERIVED and row[2] is not None]
+        derived = [(kind, table, sql) for kind, table, sql, _ in _schema() if table in migrations.DERIVED and sql]
         self.db.execute("BEGIN")
         make_tables(self.db, derived)
         self.db.execute("DELETE FROM head")
@@ -64,12 +66,13 @@ class Beside:
             yield self.failed
             return
         self._rebuilding.finish()
-        theirs = set(self._ledger.execute(_SCHEMA).fetchall())
-        ours = set(self._schema)
-        for kind, _, _, name in sorted(theirs ^ ours, key=str):
-            yield Finding(None, "schema", f"the {kind} {name!r} of the database is not as this version makes it")
-        if any(row[1] in migrations.DERIVED and row[0] == "table" for row in theirs ^ ours):
+        differing = schema_differences(self._ledger)
+        yield from map(schema_finding, differing)
+        if any(row[1] in migrations.DERIVED and row[0] == "table" for row in differing):
             return
+        for (text,) in self._ledger.execute(f"PRAGMA integrity_check({_MOST})").fetchall():
+            if text != "ok":
+                yield Finding(None, "index", f"SQLite finds the file or an index wrong: {text}")
         for table in migrations.DERIVED:
             yield from islice(self._differences(table), _MOST)
 
@@ -101,15 +104,33 @@ class Beside:
         self.db.close()
 
 
+SchemaRow = tuple[str, str, str | None, str]
+
+
 @lru_cache(maxsize=1)
-def _schema() -> list[tuple[str, str, str, str]]:
+def _schema() -> list[SchemaRow]:
     """What this version makes."""
     db = sqlite3.connect(":memory:", isolation_level=None)
     try:
         migrations.migrate(db)
-        return db.execute(_SCHEMA).fetchall()
+        return _things(db)
     finally:
         db.close()
+
+
+def _things(db: sqlite3.Connection) -> list[SchemaRow]:
+    """Everything in the schema that is kaifu's to make."""
+    return [row for row in db.execute(_SCHEMA) if not (isinstance(row[2], str) and _OTHERS.match(row[2]))]
+
+
+def schema_differences(db: sqlite3.Connection) -> list[SchemaRow]:
+    """What a ledger has that this version does not make, and the other way round."""
+    return sorted(set(_things(db)) ^ set(_schema()), key=str)
+
+
+def schema_finding(row: SchemaRow) -> Finding:
+    """What is said of a difference."""
+    return Finding(None, "schema", f"the {row[0]} {row[3]!r} of the database is not as this version makes it")
 
 
 def _compare(mine: tuple[Any, ...] | None, right: tuple[Any, ...] | None, places: list[int]) -> int:

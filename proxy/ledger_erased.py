@@ -22,7 +22,7 @@ from .ledger_erasure import DAY, GROUNDS, RETENTION, Retention
 from .ledger_holds import ranges_of
 
 _MOST_LISTED = 1000
-_FAULTS = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
+_FAULTS = (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
 
 
 class ListedErasure(NamedTuple):
@@ -121,6 +121,8 @@ class Erased:
     def _judge(self, number: int, names: list[str], later: list[_Erasure], retention: Retention) -> Iterator[Finding]:
         (text,) = self._ledger.execute("SELECT body FROM entries WHERE id = ?", (number,)).fetchone()
         body: dict[str, Any] = json.loads(text)
+        if not isinstance(body.get("message"), int | None):
+            raise TypeError("a message has a number")
         for name in names:
             naming = [each for each in later if each.names is None or name in json.loads(each.names)]
             if not naming:

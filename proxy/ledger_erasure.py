@@ -42,8 +42,10 @@ class Retention:
         self._days: dict[int, int | None] = {}
 
     def due(self, body: dict[str, Any], cell: str) -> int | None:
-        """The time, in UTC microseconds; None when no retention is recorded."""
+        """The time, in UTC microseconds; None when no retention is recorded. What an entry raises that is none that was written."""
         days = self._kept_days(body, cell)
+        if days is not None and not isinstance(days, int):
+            raise TypeError("a retention is a number of days")
         return None if days is None else at_value(body["at"]) + days * DAY
 
     def _kept_days(self, body: dict[str, Any], cell: str) -> int | None:

@@ -106,9 +106,9 @@ class Rebuilding:
             self._derived.apply(entry)
             for decided in entry.body["to"] if entry.kind in DECIDING else ():
                 self._recipient = max(self._recipient, decided["id"])
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            self._number, self._message = entry.number, max(entry.message or 0, self._message)
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise LedgerError(f"entry {entry.number} of the ledger cannot be read: {error!r}") from error
-        self._number, self._message = entry.number, max(entry.message or 0, self._message)
         self.done += 1
         if self.done % _EVERY == 0:
             self._derived.flush()

@@ -25,7 +25,7 @@ from typing import Any
 
 from .ledger_anchor import Anchor
 from .ledger_check import MOST_ENTRY, CellRow, Cells, Chain, Finding, Marks, check_entry, leaf_of
-from .ledger_compare import Beside
+from .ledger_compare import SOURCES, Beside, schema_differences, schema_finding
 from .ledger_erased import Erased, ListedErasure
 from .ledger_seal import MARK, Batch, genesis
 
@@ -90,6 +90,9 @@ def verify(
     before, db.text_factory = db.text_factory, _text
     beside = Beside(db)
     try:
+        differing = schema_differences(db)
+        if any(row[1] in SOURCES and row[0] != "index" for row in differing):
+            return _unreadable([schema_finding(row) for row in differing])
         scan = _Scan(db, beside, now, progress)
         while not scan.catch_up():
             pass
@@ -97,6 +100,11 @@ def verify(
     finally:
         beside.close()
         db.text_factory = before
+
+
+def _unreadable(findings: list[Finding]) -> Report:
+    """Where the tables of the entries are not those that were made, nothing can be said of what is in them."""
+    return Report("", 0, 0, 0, 0, len(findings), tuple(findings[:_MOST_FINDINGS]), (), ())
 
 
 def _text(octets: bytes) -> str:
@@ -130,7 +138,7 @@ class _Scan:
         if len(self.ledger) != 16:
             self._found.add([Finding(1, "changed", "the ledger's id was changed or removed")])
         self._chain = Chain(genesis(self.ledger))
-        self._next_batch = -_MOST
+        self._next_batch = -_MOST - 1
         self._entry = -MOST_ENTRY
         self._limit, self._stuck, self._broken = 0, False, False
         self._read: deque[tuple[int, bytes]] = deque()

@@ -203,7 +203,7 @@ def shift(db: sqlite3.Connection, chance: random.Random) -> str:
     return "removed" if step < 0 else "inserted"
 
 
-def reseal(db: sqlite3.Connection) -> None:
+def reseal(db: sqlite3.Connection, *, derive: bool = True) -> None:
     """Compute everything anew that can be computed: the batches, from the entries as they are, and the derived tables."""
     bodies: dict[int, str] = dict(db.execute("SELECT id, body FROM entries ORDER BY id").fetchall())
     ends = [last for (last,) in db.execute("SELECT last FROM batches ORDER BY id") if last <= max(bodies)]
@@ -217,7 +217,8 @@ def reseal(db: sqlite3.Connection) -> None:
         batch = batch_of(number, first, leaves, heads[number - 1], heads[skip(number)])
         db.execute("INSERT INTO batches VALUES (?,?,?,?,?,?)", batch)
         heads[number], first = batch.head, last + 1
-    rebuild(db)
+    if derive:
+        rebuild(db)
 
 
 def append(db: sqlite3.Connection, kind: str, at: int, body: dict[str, Any]) -> int:

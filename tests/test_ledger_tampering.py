@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests import tampering
@@ -315,7 +316,14 @@ def test_another_ledger_in_its_place_is_found(original: sqlite3.Connection, tmp_
     "sql",
     [
         "CREATE TRIGGER quiet AFTER INSERT ON entries BEGIN DELETE FROM cells; END",
+        "CREATE TRIGGER sqlitequiet AFTER INSERT ON entries BEGIN DELETE FROM cells; END",
+        "CREATE TRIGGER _sqlite_migrations AFTER INSERT ON entries BEGIN DELETE FROM cells; END",
         "CREATE VIEW peace AS SELECT 1",
+        "CREATE VIEW sqlitepeace AS SELECT 1",
+        "DROP TABLE entries",
+        "DROP TABLE cells",
+        "DROP TABLE batches",
+        "DROP TABLE identity",
         "DROP INDEX entries_message",
         "ALTER TABLE recipients ADD COLUMN extra",
         "DROP TABLE recipients",
@@ -324,6 +332,64 @@ def test_another_ledger_in_its_place_is_found(original: sqlite3.Connection, tmp_
 def test_things_put_into_the_schema_are_found(db: sqlite3.Connection, sql: str) -> None:
     db.execute(sql)
     assert "schema" in {finding.what for finding in look(db).findings}
+
+
+@pytest.mark.parametrize("kind", ["TEXT", "REAL", "BLOB"])
+@pytest.mark.parametrize("table", ["entries", "cells", "batches"])
+def test_a_table_that_was_made_anew_with_numbers_that_are_none_is_found(
+    db: sqlite3.Connection, table: str, kind: str
+) -> None:
+    names = ", ".join(tampering.columns(db, table)[1:])
+    db.execute(f"CREATE TABLE anew AS SELECT CAST(id AS {kind}) AS id, {names} FROM {table}")
+    db.execute(f"DROP TABLE {table}")
+    db.execute(f"ALTER TABLE anew RENAME TO {table}")
+    assert look(db).findings[0].what == "schema"
+
+
+@pytest.mark.parametrize(
+    ("index", "lie"), [("recipients_at", "id > 5"), ("entries_message", "message > 3"), ("acts_what", "what <> 'list'")]
+)
+def test_an_index_that_hides_rows_is_found(db: sqlite3.Connection, index: str, lie: str) -> None:
+    """Made partial, with the statement of the whole one put in its place: lists ask it, and show what it has."""
+    (honest,) = db.execute("SELECT sql FROM sqlite_master WHERE name = ?", (index,)).fetchone()
+    db.execute(f"DROP INDEX {index}")
+    db.execute(f"{honest.partition(' WHERE ')[0]} WHERE {lie}")
+    db.execute("PRAGMA writable_schema = ON")
+    db.execute("UPDATE sqlite_master SET sql = ? WHERE name = ?", (honest, index))
+    lying = tampering.copy_of(db)  # which reads the schema anew
+    report = look(lying)
+    assert {finding.what for finding in report.findings} == {"index"}
+    assert index in report.findings[0].text
+    lying.close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("erasure", {"entries": [[]], "ground": "other"}),
+        ("erasure", {"entries": "1", "ground": "other"}),
+        ("hold", {"messages": [[]]}),
+        ("anchored", {"batch": 1 << 70, "to": ["file"]}),
+        ("looked", {"what": {}}),
+    ],
+)
+def test_sealed_entries_that_make_no_sense_end_in_findings(
+    db: sqlite3.Connection, kind: str, body: dict[str, Any]
+) -> None:
+    number = tampering.append(db, kind, now(), body)
+    tampering.reseal(db, derive=False)
+    assert look(db).findings[0].entry == number
+
+
+@pytest.mark.parametrize(("kind", "change"), [("looked", {"retain_days": "7"}), ("message", {"message": [1]})])
+def test_a_retention_that_is_none_ends_in_findings(db: sqlite3.Connection, kind: str, change: dict[str, Any]) -> None:
+    query = "SELECT id, body FROM entries WHERE json_extract(body, '$.kind') = ? LIMIT 1"
+    number, text = db.execute(query, (kind,)).fetchone()
+    db.execute("UPDATE entries SET body = ? WHERE id = ?", (canonical({**json.loads(text), **change}), number))
+    db.execute("DELETE FROM cells WHERE id >> 20 = ?", (number,))
+    tampering.append(db, "erasure", now(), {"entries": [number], "ground": "retention"})
+    tampering.reseal(db, derive=False)
+    assert look(db).findings[0].entry == number
 
 
 @pytest.mark.parametrize(
@@ -340,6 +406,7 @@ def test_things_put_into_the_schema_are_found(db: sqlite3.Connection, sql: str) 
         "UPDATE batches SET first = -4611686018427387904 WHERE id = 2",
         "UPDATE batches SET id = -9223372036854775808 WHERE id = 2",
         "UPDATE batches SET id = 9223372036854775807 WHERE id = 2",
+        "INSERT INTO batches SELECT -9223372036854775808, first, last, root, head, marks FROM batches WHERE id = 1",
         "UPDATE entries SET id = 9223372036854775807 WHERE id = 4",
         "UPDATE entries SET id = -9223372036854775808 WHERE id = 4",
         "UPDATE cells SET id = 9223372036854775807 WHERE id = (SELECT max(id) FROM cells)",
