@@ -188,6 +188,9 @@ def changeable(path: Path, trusted: frozenset[int]) -> str | None:
                 here = here.parent
             elif status.st_mode & 0o022 and not (stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX):
                 return f"{here} can be written by group or others"
+        # Links of /proc lead to what was opened, perhaps where nobody else sees it, whatever name they show.
+        if not os.path.samestat(os.lstat(here), os.stat(path)):
+            return f"{path} does not lead to {here}"
     except OSError as error:
         return f"{here}: {error.strerror}"
     return None

@@ -156,6 +156,17 @@ def test_nor_those_of_another_user_and_those_that_are_not_there(folder: Path) ->
     assert changeable(folder / "circle", TRUSTED) == f"{folder}/circle leads in circles"
 
 
+def test_nor_an_open_file_that_only_bears_the_name_of_a_trusted_one(folder: Path) -> None:
+    """As one from a private mount does, handed over as standard input."""
+    with open(folder / "kaifu.yaml") as opened:
+        (folder / "kaifu.yaml").unlink()
+        named = folder / "kaifu.yaml (deleted)"
+        named.touch(mode=0o640)
+        link = Path(f"/proc/self/fd/{opened.fileno()}")
+        assert changeable(named, TRUSTED) is None
+        assert changeable(link, TRUSTED) == f"{link} does not lead to {named}"
+
+
 def test_roles_are_the_keys_of_the_settings() -> None:
     assert [role.word for role in Role if role] == list(Roles.__dataclass_fields__)
     assert max(Role) == module.Role.ADMIN
