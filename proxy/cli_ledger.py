@@ -39,14 +39,20 @@ def stats(as_json: bool, config: str | None, ledger_url: str | None) -> None:
     if as_json:
         click.echo(json_line(figures))
         return
+    words = [word for value in figures.values() if isinstance(value, dict) for word in value]
+    width = max([22, *map(len, words)])
     for key, value in figures.items():
         name = key.replace("_", " ")
         if isinstance(value, dict):
             click.echo(f"{name}:")
             for word, number in value.items():
-                click.echo(f"  {visible(word):<22} {number:>12,}")
+                click.echo(f"  {visible(word):<{width}} {number:>12,}")
         else:
-            click.echo(f"{name:<24} {value:>12,}" if isinstance(value, int) else f"{name:<24} {visible(str(value))}")
+            click.echo(
+                f"{name:<{width + 2}} {value:>12,}"
+                if isinstance(value, int)
+                else f"{name:<{width + 2}} {visible(str(value))}"
+            )
 
 
 @ledger.command("rebuild")

@@ -381,14 +381,17 @@ def pair(
 @click.option("--json", "as_json", is_flag=True, help="One object per piece of evidence, each on one line.")
 @ledger_options
 def unmatched(as_json: bool, config: str | None, ledger_url: str | None) -> None:
-    """Receipts and reports that name no message of ours, newest first; they are kept for 14 days."""
+    """Receipts that name no message of ours, newest first; they are kept for 14 days.
+
+    Delivery reports about other mail are counted (ledger stats) and not kept.
+    """
     where = chosen(config, ledger_url)
     with at_desk(where) as desk:
         found = desk.unmatched()
     if as_json:
         standard_output(encoding="utf-8", newline="")
     elif not found:
-        click.echo("Nothing came in the last 14 days that matches no message.")
+        click.echo("No unmatched receipts in the last 14 days.")
     console = _console()
     for one in found:
         if as_json:

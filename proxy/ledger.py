@@ -75,7 +75,6 @@ class Verdict(StrEnum):
     FAILED_AUTHENTICATION = "failed-authentication"
     UNKNOWN_MESSAGE = "unknown-message"
     WRONG_RECIPIENT = "wrong-recipient"
-    NOT_ASKED = "not-asked"
     SUSPECTED = "suspected"
     UNREADABLE = "unreadable"
 

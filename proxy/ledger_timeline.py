@@ -23,14 +23,19 @@ from .ledger_shown import local, marked, name_of, remark
 from .ledger_states import transport_shown
 
 ERASED = "(erased)"
-_KINDS = {"mdn": "receipt", "dsn": "delivery report", "reply": "reply", "auto-reply": "automatic reply"}
+_KINDS = {
+    "mdn": "receipt",
+    "dsn": "delivery report",
+    "reply": "reply",
+    "auto-reply": "automatic reply",
+    "suspected": "suspected receipt",
+}
 _VERDICTS = {
     "matched": "",
     "unknown-message": "does not count: cites no message of ours",
     "other-address": "does not count: from another address",
     "failed-authentication": "does not count: it failed authentication",
     "wrong-recipient": "does not count: not from a recipient",
-    "not-asked": "does not count: nobody asked for it",
     "suspected": "does not count: only looks like a receipt",
     "unreadable": "does not count: cannot be read",
 }

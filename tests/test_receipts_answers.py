@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -262,8 +263,15 @@ def test_what_matches_nothing_is_said_of_its_carrier_and_listed(ledger: Path) ->
 def test_nothing_unmatched_is_no_error(tmp_path: Path) -> None:
     with store(tmp_path / "l") as opened, journal(opened) as writing:
         writing.begin(record(to(), key=b"1"))
-    assert run(tmp_path / "l", "unmatched").output == "Nothing came in the last 14 days that matches no message.\n"
+    assert run(tmp_path / "l", "unmatched").output == "No unmatched receipts in the last 14 days.\n"
     assert run(tmp_path / "l", "unmatched", "--json").output == ""
+
+
+def test_what_only_looks_like_a_receipt_is_called_so(ledger: Path) -> None:
+    looks = receipt(None, "plain text", message_id="s", kind=EvidenceKind.SUSPECTED, verdict=Verdict.SUSPECTED)
+    with store(ledger) as opened, journal(opened) as writing:
+        writing.begin(record(key=b"s", at=datetime.now(UTC), evidence=(looks,)))
+    assert f"suspected receipt: plain text from {YAMADA}, names no message" in run(ledger, "unmatched").stdout
 
 
 def test_a_spreadsheet_gets_the_same_in_words(ledger: Path) -> None:
@@ -278,6 +286,12 @@ def test_figures_never_add_up_grades(ledger: Path) -> None:
     found = json.loads(run(ledger, "stats", "--json", command="ledger").stdout)
     assert found["grades"] == {"deleted claimed": 1, "displayed authenticated": 1}
     assert found["unmatched"] == 1
+
+
+def test_figures_stand_below_each_other_however_long_their_names_are(ledger: Path) -> None:
+    lines = run(ledger, "stats", command="ledger").stdout.splitlines()
+    assert any("mdn failed-authentication" in line for line in lines)
+    assert len({len(line) for line in lines if re.search(r" \d+$", line)}) == 1
 
 
 def test_however_many_strangers_answer_a_row_stays_short(ledger: Path) -> None:
