@@ -372,7 +372,7 @@ def pair(
             number = desk.unpair(revoked, recipients)
             click.echo(f"Entry {number}: pairing {revoked} is revoked.")
         elif other is not None:
-            number = desk.pair(recipients[0], other, text)
+            number = desk.pair(recipients[0], other.strip(), text)
             again = shlex.join(_words("pair", name, to, config, number))
             click.echo(f"Entry {number}: paired. To take it back: {visible(again)}")
 

@@ -186,7 +186,9 @@ def test_an_answer_under_the_asked_address_that_failed_authentication_stands_ben
 
 
 def test_pairing_lets_it_count_and_revoking_takes_that_back(ledger: Path) -> None:
-    result = run(ledger, "pair", "1", "--to", SUZUKI.upper(), "--with", MEIER.upper(), "--text", "彼の新しい住所")
+    result = run(
+        ledger, "pair", "1", "--to", SUZUKI.upper(), "--with", f" {MEIER.upper()} ", "--text", "彼の新しい住所"
+    )
     assert (result.exit_code, result.stderr) == (0, "")
     number = int(result.stdout.split()[1].rstrip(":"))
     assert result.stdout == (
