@@ -15,7 +15,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from datetime import datetime, tzinfo
 from hashlib import sha256
@@ -108,6 +108,16 @@ class Desk:
         except LedgerError as error:
             raise LedgerError(f"{error}; nothing is shown, as nobody looks without a record of it") from error
 
+    @contextmanager
+    def _no_is_a_look(self, db: Database, recipient: int) -> Iterator[None]:
+        """Why something cannot be done tells who a recipient is, and what is known of him: that is on record before it is said."""
+        try:
+            yield
+        except LedgerError:
+            found = db.execute("SELECT message FROM recipients WHERE id = ?", (recipient,)).fetchone()
+            self._looked("show", {}, None if found is None else found[0])
+            raise
+
     def _db(self) -> Database:
         """The ledger, open for reading; AccessError or LedgerError in a sentence."""
         if self._store is None:
@@ -187,7 +197,8 @@ class Desk:
         """
         db = self._open(Role.AUDITOR, "receipts show --bundle")
         wanted = Wanted(*self._called(db, name, to))
-        made = bundle(db, wanted, anchors, zone)
+        with self._no_is_a_look(db, wanted.recipients[0]):
+            made = bundle(db, wanted, anchors, zone)
         set_aside(made)
         body = {"recipients": list(wanted.recipients), "sha256": sha256(made).hexdigest()}
         cells = {"actor": self.actor, "to": handover.to, "purpose": handover.purpose}
@@ -265,14 +276,14 @@ class Desk:
 
     def attest(self, recipient: int, confirmed_by: str, seen_at: int, text: str) -> int:
         """Record that a recipient confirmed otherwise, when (UTC microseconds) and how. Returns the entry's number."""
-        self._open(Role.ADMIN, "receipts note")
-        with writing(self.path) as journal:
+        db = self._open(Role.ADMIN, "receipts note")
+        with self._no_is_a_look(db, recipient), writing(self.path) as journal:
             return journal.attest(recipient, confirmed_by, seen_at, self.actor, text)
 
     def revoke(self, entry: int, recipients: tuple[int, ...]) -> int:
         """Take back an attestation about one of these recipients. Returns the entry's number."""
-        self._open(Role.ADMIN, "receipts note")
-        with writing(self.path) as journal:
+        db = self._open(Role.ADMIN, "receipts note")
+        with self._no_is_a_look(db, recipients[0]), writing(self.path) as journal:
             return journal.revoke(entry, recipients, self.actor)
 
     def pair(self, recipient: int, other: str, text: str) -> int:
@@ -281,16 +292,17 @@ class Desk:
         LedgerError for an address that has answered nothing: it is most likely mistyped.
         """
         db = self._open(Role.ADMIN, "receipts pair")
-        _, address, asked, key = pairable(db, recipient, other)
-        if not answers_between(db, asked, key):
-            raise LedgerError(f"{other} has answered nothing that was sent to {address}")
-        with writing(self.path) as journal:
-            return journal.pair(recipient, other, self.actor, text)
+        with self._no_is_a_look(db, recipient):
+            _, address, asked, key = pairable(db, recipient, other)
+            if not answers_between(db, asked, key):
+                raise LedgerError(f"{other} has answered nothing that was sent to {address}")
+            with writing(self.path) as journal:
+                return journal.pair(recipient, other, self.actor, text)
 
     def unpair(self, entry: int, recipients: tuple[int, ...]) -> int:
         """Take back a pairing with one of these recipients. Returns the entry's number."""
-        self._open(Role.ADMIN, "receipts pair")
-        with writing(self.path) as journal:
+        db = self._open(Role.ADMIN, "receipts pair")
+        with self._no_is_a_look(db, recipients[0]), writing(self.path) as journal:
             return journal.unpair(entry, recipients, self.actor)
 
     def consent(self, address_key: str, consent: Consent, note: str = "") -> int:

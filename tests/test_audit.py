@@ -24,6 +24,7 @@ from kaifu.proxy.access import Access, AccessError, Caller, Role
 from kaifu.proxy.cli import cli
 from kaifu.proxy.ledger import LedgerError, Query
 from kaifu.proxy.ledger_acts import LOOKS, WHAT, WORDS
+from kaifu.proxy.ledger_anchor import Anchor
 from kaifu.proxy.ledger_audit import ActFilter, acts, acts_page
 from kaifu.proxy.ledger_desk import Desk, Filter, Handover
 from kaifu.proxy.ledger_erasure import erase, hold, release
@@ -118,6 +119,32 @@ def test_every_look_is_on_record_before_it_returns_and_once_for_each_desk(ledger
     with desk(ledger, Role.AUDITOR) as at:
         work(at)
     assert len(bodies(ledger)) == before + 2
+
+
+WRONG: dict[str, Callable[[Desk], object]] = {
+    "somebody who answered nothing": lambda at: at.pair(1, "nobody@partner.example", ""),
+    "the recipient itself": lambda at: at.pair(1, YAMADA, ""),
+    "no pairing": lambda at: at.unpair(1, (1,)),
+    "no note": lambda at: at.revoke(1, (1,)),
+    "a strange anchor": lambda at: at.bundle("1", YAMADA, Handover("a", "b"), [Anchor(b"", 1, 1, b"", "then")], UTC),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_a_no_that_tells_who_a_recipient_is_is_a_look(ledger: Path, what: str) -> None:
+    with desk(ledger, Role.ADMIN) as at, pytest.raises(LedgerError):
+        WRONG[what](at)
+    assert [last(ledger)[key] for key in ("kind", "what", "message")] == ["looked", "show", 1]
+
+
+def test_a_no_is_not_said_when_it_cannot_be_recorded(ledger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kaifu.proxy.ledger_file.BUSY_SECONDS", 0.01)
+    with store(ledger) as opened, desk(ledger, Role.ADMIN) as at:
+        opened.db.execute("BEGIN IMMEDIATE")
+        with pytest.raises(LedgerError, match=r"locked.*; nothing is shown") as refused:
+            at.pair(1, "nobody@partner.example", "")
+        assert YAMADA not in str(refused.value)
+        opened.db.execute("ROLLBACK")
 
 
 def test_paging_is_one_look_and_another_question_another(ledger: Path) -> None:
