@@ -722,7 +722,10 @@ def written(value: object) -> bytes:
 
 
 class Checked(NamedTuple):
-    """``problems``: what does not hold; empty: everything agrees. ``covered``: entries that an anchor proves, of ``entries``."""
+    """``problems``: what does not hold; empty: everything agrees. ``covered``: entries that an anchor proves.
+
+    ``entries``: those that one must prove, which are all but those that say that an anchor was sent.
+    """
 
     problems: list[str]
     record: dict[str, Any] | None
@@ -743,7 +746,7 @@ def check(members: dict[str, bytes], anchors: Sequence[Anchor] = (), program: by
         problems, holding = chain.anchored(anchors)
         # That an anchor was sent is written after it, and only tells where to look for one.
         needed = [each for each, (body, _) in zip(proof["entries"], entries) if body["kind"] != "anchored"]
-        covered = [each["entry"] for each in needed if any(chain.proves(each, one) for one in holding)]
+        covered = [each["entry"] for each in proof["entries"] if any(chain.proves(each, one) for one in holding)]
         record = _read(members, RECORD)
         problems += _mixed(entries)
         problems += _compare(members, record, proof["ledger"], entries, program)
@@ -927,23 +930,26 @@ def _limited(streams: Iterable[tuple[str, Any]]) -> dict[str, bytes]:
 
 _SAYS = {
     "en": {
-        "proven": "PROVEN against the anchor: every entry stood in the ledger when it was made, and was not changed since.",
+        "proven": "PROVEN against the anchor: every entry about this message stood in the ledger when it was made, and was not"
+        " changed since.",
         "not": "NOT PROVEN: something was altered, or does not fit.",
         "agrees": "EVERYTHING AGREES, but this is not proven: no anchor covers all of it.",
         "no-anchor": "Without an anchor that was kept elsewhere, whoever owns the ledger could have made all this anew: --anchor.",
         "uncovered": "No anchor that was given covers these entries: {}. It may be older than they are, or the bundle does not lead"
         " to it: ask for one that was made with --anchor and this line.",
+        "sent": "NOT proven by it: {}. Written later, these say where anchors were sent; whether that is so, whoever got them knows.",
         "holds": "The anchor of {} (batch {}) holds.",
         "limits": "Not shown by any of this: that what was recorded is true; that the ledger has nothing more about this message.",
         "digest": "SHA-256 of this file, which the ledger's owner has on record as it was handed out: {}",
     },
     "ja": {
-        "proven": "証明できました: 全てのエントリは、アンカー作成時に台帳にあり、その後変更されていません。",
+        "proven": "証明できました: このメールに関する全てのエントリは、アンカー作成時に台帳にあり、その後変更されていません。",
         "not": "証明できません: 何かが変更されているか、合っていません。",
         "agrees": "内容は全て一致していますが、証明はされていません: 全体を覆うアンカーがありません。",
         "no-anchor": "別の所に保管されたアンカーがなければ、台帳の所有者は全てを作り直すことができます（--anchor）。",
         "uncovered": "次のエントリは、与えられたアンカーでは覆われません: {}。アンカーがそれより古いか、この束からたどれません。"
         "この行を --anchor に付けて作った束を求めてください。",
+        "sent": "証明されないエントリ: {}。後から書かれたもので、アンカーの送付先を述べるだけです。事実かどうかは受け取った側に確認してください。",
         "holds": "{} のアンカー（バッチ {}）は合っています。",
         "limits": "示されないこと: 記録の内容が真実であること、このメールについて台帳に他の記録がないこと。",
         "digest": "このファイルのSHA-256（渡した時の値が台帳に記録されています）: {}",
@@ -984,8 +990,11 @@ def report(found: Checked, anchored: bool, language: str) -> tuple[int, list[str
     for heading, rows in Teller(found.record, language).sections():
         if rows:
             lines += [heading, *(f"  {label}: " + text.replace("\n", "\n      ") for label, text in rows), ""]
-    rest = [each for each in found.entries if each not in set(found.covered)]
+    covered = set(found.covered)
+    rest = [each for each in found.entries if each not in covered]
+    sent = [one["entry"] for one in found.record["facts"]["anchors"] if one["entry"] not in covered]
     lines.append(says["agrees" if rest else "proven"])
+    lines += [says["sent"].format(", ".join(map(str, sent)))] if sent and not rest else []
     lines += [says["holds"].format(visible(each.at), each.batch) for each in found.holding]
     if rest:
         lines.append(says["uncovered"].format(", ".join(map(str, rest))) if anchored else says["no-anchor"])

@@ -724,6 +724,16 @@ def test_an_anchor_that_was_sent_and_covers_everything_proves_everything(ledger:
         assert checked(ledger, later, anchor_at(ledger, batch))[0] == 0
 
 
+def test_what_is_said_of_anchors_after_the_anchor_is_not_called_proven(ledger: Path) -> None:
+    kept = anchor_at(ledger)
+    with writing(ledger) as adding:
+        adding.act("anchored", {"batch": 7, "to": ["a notary, who read it"]}, {"actor": "root"})
+    status, text = checked(ledger, unpacked(made(ledger, kept)), kept)
+    assert (status, "a notary, who read it" in text) == (0, True)
+    assert "NOT proven by it: 17." in text
+    assert "NOT proven" not in checked(ledger, unpacked(made(ledger, kept)), anchor_at(ledger))[1]
+
+
 def test_a_bundle_leads_down_from_an_anchor_that_was_named(ledger: Path, members: Members, tmp_path: Path) -> None:
     for _ in range(40):
         with writing(ledger) as adding:
