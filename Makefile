@@ -1,6 +1,6 @@
 # kaifu: every target does all its own set-up, and is quick when that is done already.
 #
-#   PYTHON=…   the Python to make the virtual environment with (3.11 or newer; default: the newest one found)
+#   PYTHON=…   the Python to make the virtual environment with (3.11 or newer; default: the system's, else the newest one found)
 #   VENV=…     where to (default: .venv)
 
 VENV ?= .venv
