@@ -122,7 +122,12 @@ def has_trace(db: sqlite3.Connection, message_id: str, second: int) -> bool:
 
 
 def _key(db: sqlite3.Connection) -> bytes:
-    return bytes(db.execute("SELECT value FROM secrets WHERE name = 'traces'").fetchone()[0])
+    return secret(db, "traces")
+
+
+def secret(db: sqlite3.Connection, name: str) -> bytes:
+    """Random octets of this ledger's own, which leave it nowhere."""
+    return bytes(db.execute("SELECT value FROM secrets WHERE name = ?", (name,)).fetchone()[0])
 
 
 def _digest(key: bytes, message_id: str) -> bytes:

@@ -11,6 +11,7 @@ no sense, which leaves the transaction as it was.
 
 from __future__ import annotations
 
+import hmac
 import os
 import sqlite3
 import time
@@ -30,7 +31,7 @@ from .ledger import (
     Verdict,
 )
 from .ledger_acts import policy_in_force
-from .ledger_apart import keep_unmatched, leave_traces, purge, without_late
+from .ledger_apart import keep_unmatched, leave_traces, purge, secret, without_late
 from .ledger_bodies import body_of, decided, evidence_body, ids_of, personal, report_of
 from .ledger_derive import ATTEMPT_MICROSECONDS, Derived
 from .ledger_entries import SALT_LENGTH, Cell, Entry, at_text, clean, encode, microseconds
@@ -83,6 +84,7 @@ class Journal:
         self._attempts: dict[bytes, tuple[int, int] | None] = {}
         self._answered: set[int] = set()
         self._nobody_said: bool | None = None
+        self._secret = b""
         self._salts, self._salts_used = b"", 0
         self._committed_at = 0.0
         self._purge_at = 0.0
@@ -105,7 +107,7 @@ class Journal:
         row = self._db.execute("SELECT entry, message, recipient FROM head").fetchone()
         self._shared = self._entry not in (0, row[0])
         self._entry, self._message, self._recipient = row
-        self._look_up(keys)
+        self._look_up([self._kept(key) for key in keys if key])
         if time.monotonic() >= self._purge_at:
             purge(self._db, now() // 1_000_000)
             self._purge_at = time.monotonic() + PURGE_SECONDS
@@ -193,8 +195,9 @@ class Journal:
             self.count(late)
         begun = Begun(None, record.message_id)
         if record.recipients:
-            unanswered = self._unanswered(record.attempt_key, microseconds(record.at))
-            begun = self._first_attempt(record) if unanswered is None else self._next_attempt(record, unanswered)
+            key = self._kept(record.attempt_key) if record.attempt_key else b""
+            unanswered = self._unanswered(key, microseconds(record.at))
+            begun = self._first_attempt(record, key) if unanswered is None else self._next_attempt(record, unanswered)
         for evidence in record.evidence:
             self._evidence(record, evidence, begun)
         return begun
@@ -204,6 +207,12 @@ class Journal:
         if self._nobody_said is None:
             self._nobody_said = nobody_said(self._db)
         return self._nobody_said
+
+    def _kept(self, key: bytes) -> bytes:
+        """What is kept of an attempt's key. Whoever has the message and is handed the key must not be able to try on it who else got it."""
+        if not self._secret:
+            self._secret = secret(self._db, "attempts")
+        return hmac.digest(self._secret, key, "sha256")
 
     def _unanswered(self, key: bytes, at: int) -> int | None:
         """The message that an attempt with this key continues."""
@@ -224,7 +233,7 @@ class Journal:
             self._attempts.update(dict.fromkeys(some))
             self._attempts.update((key, (message, at)) for key, message, at in self._db.execute(_LOOK_UP, some))
 
-    def _first_attempt(self, record: Record) -> Begun:
+    def _first_attempt(self, record: Record, key: bytes) -> Begun:
         message_id, body = record.message_id, body_of(record)
         if message_id is None and record.mint_host is not None:
             message_id = f"{os.urandom(16).hex()}@{record.mint_host}"
@@ -234,8 +243,8 @@ class Journal:
             ids["message_id"] = message_id
         if record.envid is not None:
             ids["envid"] = record.envid
-        if record.attempt_key:
-            ids["attempt"] = record.attempt_key.hex()
+        if key:
+            ids["attempt"] = key.hex()
         cells: dict[str, Any] = {"ids": ids}
         if record.sender:
             cells["sender"] = record.sender
@@ -248,7 +257,7 @@ class Journal:
             cells[f"to.{self._recipient}"] = personal(recipient)
             told.append((self._recipient, recipient.address))
         self._message += 1
-        self._attempts[record.attempt_key] = self._message, microseconds(record.at)
+        self._attempts[key] = self._message, microseconds(record.at)
         self._write("message", microseconds(record.at), self._message, body, cells)
         begun = _Begun(self._message, message_id)
         object.__setattr__(begun, "to", tuple(told))

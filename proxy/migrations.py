@@ -57,7 +57,7 @@ CREATE INDEX unmatched_carrier ON unmatched (carrier) WHERE carrier IS NOT NULL;
 CREATE TABLE traces (digest BLOB PRIMARY KEY, expires INTEGER NOT NULL) WITHOUT ROWID;
 CREATE INDEX traces_expires ON traces (expires);
 CREATE TABLE secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
-INSERT INTO secrets VALUES ('traces', randomblob(32));
+INSERT INTO secrets VALUES ('traces', randomblob(32)), ('attempts', randomblob(32));
 
 CREATE TABLE head (
     one INTEGER PRIMARY KEY CHECK (one = 1), entry INTEGER NOT NULL, message INTEGER NOT NULL, recipient INTEGER NOT NULL

@@ -329,6 +329,16 @@ def iterdump(path: Path) -> Iterator[str]:
             yield value.decode() if isinstance(value, bytes) else value
 
 
+def test_nobody_can_try_on_a_bundle_who_else_got_the_message(tmp_path: Path) -> None:
+    """The key of an attempt is a digest of header block and recipients, which whoever got the message could compute for any guess."""
+    path, key = tmp_path / "keyed.db", hashlib.sha256(b"header block, Yamada, Tanaka").digest()
+    with store(path) as opened, journal(opened) as adding:
+        adding.begin(record(to(), to(TANAKA), key=key))
+    with store(path) as opened, journal(opened) as adding:
+        assert adding.begin(record(to(), to(TANAKA), key=key)).repeated
+    assert key.hex().encode() not in all_octets(unpacked(made(path)))
+
+
 def test_an_address_within_a_longer_one_is_not_taken_for_it(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
     with store(path) as opened, journal(opened) as adding:
