@@ -2,8 +2,8 @@
 
     python3 verify.py BUNDLE.zip [--anchor LINE|FILE]... [--lang en|ja]
 
-BUNDLE.zip may also be the directory that it was unpacked into. Needs nothing but Python 3.8 or newer. An *anchor* is a line
-"kaifu-anchor 1 LEDGER BATCH LAST HEAD TIME" that somebody kept where the owner of the ledger could not change it; take it from
+BUNDLE.zip may also be the directory that it was unpacked into: check that, and it is the very files you read that were checked.
+Needs nothing but Python 3.8 or newer. An *anchor* is a line "kaifu-anchor 1 LEDGER BATCH LAST HEAD TIME" that somebody kept where the owner of the ledger could not change it; take it from
 there, never from who gave you the bundle. Who doubts this program as well takes it from kaifu (proxy/bundle_verifier.py).
 
 Exit status: 0 proven against an anchor; 1 not: something was altered, or does not fit; 2 usage; 3 everything agrees, but not
@@ -501,7 +501,7 @@ MEANING = {
         (
             "It does not show that what was recorded was true, nor that the ledger has nothing more about this message: what was left"
             " out of this bundle altogether cannot be seen in it. The ledger keeps the SHA-256 of the bundle as it was handed out. What"
-            " belongs to other people is left out; its commitments stay in the entries."
+            " belongs to other people is left out; its commitments stay in the entries, with how many they were and the rules for them."
         ),
         (
             "This page proves nothing by itself. To check all of it: python3 verify.py BUNDLE.zip --anchor LINE. Take the anchor, and best"
@@ -525,7 +525,7 @@ MEANING = {
         ),
         (
             "記録された内容が真実であること、また、このメールについて台帳に他の記録がないことは示しません。束に含めなかった記録は、束からは"
-            "分かりません。台帳には、渡した束のSHA-256が残ります。他の人に関する内容は含めず、そのコミットメントだけがエントリに残ります。"
+            "分かりません。台帳には、渡した束のSHA-256が残ります。他の人に関する内容は含めず、そのコミットメントと、人数および適用された規則だけがエントリに残ります。"
         ),
         (
             "このページ自体は何も証明しません。全体の検証: python3 verify.py BUNDLE.zip --anchor LINE。アンカーは（できればこのプログラムも）、"
@@ -912,6 +912,8 @@ def _files(path: str) -> Iterator[tuple[str, Any]]:
     for top, _, names in sorted(os.walk(path)):
         for name in sorted(names):
             where = os.path.join(top, name)
+            if not os.path.isfile(where):
+                raise ProofError(f"{where} is no file")
             yield os.path.relpath(where, path).replace(os.sep, "/"), open(where, "rb")  # noqa: SIM115, closed by who reads
 
 

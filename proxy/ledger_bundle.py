@@ -6,9 +6,9 @@ lead down from the newest batch, and from earlier ones whose heads others may ho
 that covers it and the latest of all, and those which the caller names. The entry that it was handed out is sealed after the bundle is
 made, as it has the bundle's digest.
 
-Left out are the cells that belong to others: who else got the message and what was decided for them; what was said to several at once;
+Left out are the cells that belong to others: who else got the message and the sentences about them; what was said to several at once;
 the text of the policy; any other cell (a report, a note) in which the address of another recipient of the message stands. Their
-commitments stay in the bodies. Of who is erased everywhere no address is known any more by which such a cell could be found.
+commitments stay in the bodies, and so does what bodies say of others by number: request, rule, basis, outcome. Of who is erased everywhere no address is known any more by which such a cell could be found.
 
 Before it is returned a bundle is checked as a stranger would. Fails with :class:`LedgerError`, also when something in the ledger does
 not fit its seals, and with sqlite3's errors.

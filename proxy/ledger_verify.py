@@ -7,7 +7,7 @@ tables share one transaction. Memory does not grow with the ledger; see :mod:`ka
 What it proves: without an anchor, that everything in the file agrees. Who can write the file can rewrite all of it so that it
 agrees again, or cut its end off consistently; only an anchor (:mod:`kaifu.proxy.ledger_anchor`) that was kept elsewhere shows that,
 for everything before it. Not covered, with or without: figures (``counts``), partial successes, evidence that matches nothing,
-traces of mail under ``record: none``; and whether what was recorded was true.
+traces of mail under ``record: none``, the keys of digests (``secrets``); and whether what was recorded was true.
 
 Fails with sqlite3's errors. Whatever somebody made of the rows, it ends with findings, not with an error.
 """
@@ -29,7 +29,7 @@ from .ledger_compare import SOURCES, Beside, schema_differences, schema_finding
 from .ledger_erased import Erased, ListedErasure
 from .ledger_seal import MARK, Batch, genesis
 
-NOT_COVERED = ("counts", "served", "unmatched", "traces")
+NOT_COVERED = ("counts", "served", "unmatched", "traces", "secrets")
 _AT_ONCE = 500
 _FEW = 2000
 _MOST_FINDINGS = 100

@@ -809,6 +809,13 @@ def test_hostile_input_gets_a_sentence(members: Members, tmp_path: Path) -> None
     )
 
 
+def test_in_a_directory_nothing_is_waited_for_that_is_no_file(members: Members, tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    os.mkfifo(tmp_path / "there/index.html")
+    done = alone(tmp_path, "there")
+    assert (done.returncode, "index.html is no file" in done.stdout) == (1, True)
+
+
 def test_a_bundle_that_would_fill_the_memory_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bundle_verifier, "MOST_OCTETS", 1000)
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
