@@ -3,8 +3,9 @@
     python3 verify.py BUNDLE.zip [--anchor LINE|FILE]... [--lang en|ja]
 
 BUNDLE.zip may also be the directory that it was unpacked into: check that, and it is the very files you read that were checked.
-Needs nothing but Python 3.8 or newer. An *anchor* is a line "kaifu-anchor 1 LEDGER BATCH LAST HEAD TIME" that somebody kept where the owner of the ledger could not change it; take it from
-there, never from who gave you the bundle. Who doubts this program as well takes it from kaifu (proxy/bundle_verifier.py).
+Needs nothing but Python 3.8 or newer. An *anchor* is a line "kaifu-anchor 1 LEDGER BATCH LAST HEAD TIME" that somebody kept where
+the owner of the ledger could not change it; take it from there, never from who gave you the bundle. Who doubts this program as
+well takes it from kaifu (proxy/bundle_verifier.py).
 
 Exit status: 0 proven against an anchor; 1 not: something was altered, or does not fit; 2 usage; 3 everything agrees, but not
 everything is tied to an anchor.

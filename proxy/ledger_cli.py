@@ -257,14 +257,16 @@ class NewFile:
 
 def write_file(write: Callable[[TextIO], int], output: Path) -> int:
     """Write a file that its owner alone reads, and that is there only when it is complete. Raises :class:`Failure`."""
-    part = output.with_name(output.name + ".part")
+    part = output.with_name(f".{output.name}.{os.getpid()}.part")
     try:
-        with open(
-            os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8", newline=""
-        ) as stream:
-            number = write(stream)
-        part.replace(output)
+        # What somebody else put there beforehand, who would then read along, is not written to.
+        handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            with open(handle, "w", encoding="utf-8", newline="") as stream:
+                number = write(stream)
+            part.replace(output)
+        finally:
+            part.unlink(missing_ok=True)
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise Failure(f"{output}: {error.strerror or error}") from None
     return number

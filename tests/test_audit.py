@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import pytest
 from click.testing import CliRunner, Result
@@ -282,6 +282,28 @@ def test_a_file_of_the_audit_is_whole_and_its_owner_s_alone(run: Run, tmp_path: 
     assert (result.exit_code, result.stdout, result.stderr) == (0, "", f"{number} acts written to {target}.\n")
     assert target.stat().st_mode & 0o777 == 0o600
     assert run("audit", "list", "--json", "--csv").exit_code == 2
+
+
+def test_nobody_reads_along_in_a_file_that_he_made_beforehand(run: Run, tmp_path: Path) -> None:
+    target = tmp_path / "audit.json"
+    his = [tmp_path / "audit.json.part", tmp_path / f".audit.json.{os.getpid()}.part"]
+    for path, status in zip(his, (0, 2), strict=True):
+        path.touch(mode=0o666)
+        with path.open() as opened:
+            assert run("audit", "export", "--json", "-o", str(target)).exit_code == status
+            assert opened.read() == ""
+    assert target.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_file_that_is_not_finished_does_not_stay(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def half(_: object, stream: TextIO) -> int:
+        stream.write("half")
+        raise LedgerError("the ledger went away")
+
+    monkeypatch.setattr("kaifu.proxy.cli_audit._writer", lambda _: half)
+    (tmp_path / "out").mkdir()
+    assert run("audit", "export", "-o", str(tmp_path / "out/audit.csv")).exit_code == 2
+    assert os.listdir(tmp_path / "out") == []
 
 
 def test_what_is_derived_of_acts_is_the_same_after_a_rebuild(busy: Path) -> None:
