@@ -11,9 +11,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import reduce
 from hashlib import sha256
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +22,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from kaifu.policies.facts import Direction
 
 from . import ledger_timeline
+from .cli_listing import Kind, between, times, with_options
 from .display import json_line, visible
 from .ledger import EvidenceKind, Grade, Outcome, RequestState
 from .ledger_cli import (
     Chosen,
-    Command,
     NewFile,
     a_moment,
     any_of,
-    as_utf8,
     at_desk,
     can_show,
     chosen,
@@ -41,13 +38,11 @@ from .ledger_cli import (
     moment,
     right_now,
     standard_output,
-    write_file,
 )
 from .ledger_desk import CONFIRMED_BY, Desk, Detail, Filter, Handover, Row
 from .ledger_shown import local, table, write_csv, write_json
 from .ledger_states import MARKS, State
 
-ON_A_SCREEN = 50
 _COUNTED = 1_000_000
 
 
@@ -65,14 +60,11 @@ def _words_option(flag: str, name: str, words: tuple[str, ...]) -> Callable[[Cal
     return click.option(flag, name, multiple=True, callback=any_of(words), metavar=metavar, help=f"{', '.join(words)}.")
 
 
-_FILTERS = (
+_filters = with_options(
     click.option("--from", "sender", metavar="WHO", help=f"Sender: {_ADDRESS}."),
     click.option("--to", metavar="WHO", help="Recipient, likewise."),
     click.option("--person", metavar="WHO", help="Sender or recipient, likewise."),
-    click.option(
-        "--since", callback=a_moment, metavar="TIME", help="Came through at or after: 2026-11-21, a time, or 7d."
-    ),
-    click.option("--until", callback=a_moment, metavar="TIME", help="Came through before; a date includes that day."),
+    between("Came through at or after", "Came through before"),
     _words_option("--state", "states", tuple(State)),
     click.option("--rule", metavar="NAME", help="The rule that decided."),
     _words_option("--direction", "directions", tuple(Direction)),
@@ -85,17 +77,11 @@ _FILTERS = (
 )
 
 
-def _filters(command: Command) -> Command:
-    return reduce(lambda made, option: option(made), reversed(_FILTERS), command)
-
-
 def _filter(where: Chosen, options: dict[str, Any]) -> Filter:
     if options["message_id"]:
         options["message_id"] = options["message_id"].strip().removeprefix("<").removesuffix(">").strip()
-    since, until = options.pop("since"), options.pop("until")
     return Filter(
-        since=None if since is None else moment(since, where.zone),
-        until=None if until is None else moment(until, where.zone, end=True),
+        **times(where, options),
         **{key: value for key, value in options.items() if value is not None},
     )
 
@@ -112,41 +98,23 @@ def _console() -> Console:
     return Console(markup=False, highlight=False, emoji=False, soft_wrap=not sys.stdout.isatty(), width=width)
 
 
+_ROWS = Kind("recipient", "rows", write_json, write_csv)
+
+
 @receipts.command("list")
 @_filters
-@click.option("--limit", type=click.IntRange(0, 1_000_000_000), metavar="N", help="At most so many rows; 0: all.")
-@click.option("--oldest-first", is_flag=True, help="The oldest rows first; otherwise the newest.")
-@click.option("--json", "as_json", is_flag=True, help="One object per recipient, each on one line.")
-@click.option("--csv", "as_csv", is_flag=True, help="CSV with a header line.")
+@_ROWS.list_options
 @ledger_options
-def list_command(
-    config: str | None,
-    ledger_url: str | None,
-    limit: int | None,
-    oldest_first: bool,
-    as_json: bool,
-    as_csv: bool,
-    **options: Any,
-) -> None:
+def list_command(config: str | None, ledger_url: str | None, **options: Any) -> None:
     """Messages and their receipts, one row per recipient.
 
     On a terminal the newest 50 are shown, unless --limit says otherwise; programs get all of them.
     """
+    listing = _ROWS.listing(options)
     where = chosen(config, ledger_url)
     wanted = _filter(where, options)
-    if as_json and as_csv:
-        raise click.UsageError("give --json or --csv, not both")
-    if limit is None and not (as_json or as_csv) and sys.stdout.isatty():
-        limit = ON_A_SCREEN
     with at_desk(where) as desk:
-        found = desk.rows(wanted, newest_first=not oldest_first, at_once=min(limit or 500, 500))
-        if as_json or as_csv:
-            as_utf8()
-            (write_json if as_json else write_csv)(islice(found, limit or None), sys.stdout)
-            return
-        _print_table(islice(found, limit or None), where)
-        if limit and next(found, None) is not None:
-            click.echo(f"The {'oldest' if oldest_first else 'newest'} {limit}; --limit 0 shows all.")
+        listing.show(desk.rows(wanted, **listing.how), lambda found: _print_table(found, where))
 
 
 def _print_table(found: Iterator[Row], where: Chosen) -> None:
@@ -254,36 +222,22 @@ def _print_detail(one: Detail, where: Chosen, place: int) -> None:
         console.print(line, soft_wrap=True)
 
 
-@receipts.command()
+@receipts.command("export")
 @_filters
-@click.option("--json", "as_json", is_flag=True, help="One object per recipient, each on one line; otherwise CSV.")
-@click.option("--csv", "as_csv", is_flag=True, help="CSV with a header line (what it does anyway).")
-@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Else stdout.")
+@_ROWS.export_options
 @ledger_options
-def export(
-    config: str | None, ledger_url: str | None, as_json: bool, as_csv: bool, output: Path | None, **options: Any
-) -> None:
+def export_command(config: str | None, ledger_url: str | None, **options: Any) -> None:
     """Everything that fits, oldest first, as CSV or JSON.
 
     FILE is readable by you alone (mode 0600) and there only when it is complete. Through sudo write > FILE instead, so that it is
     yours.
     """
-    if as_json and as_csv:
-        raise click.UsageError("give --json or --csv, not both")
+    export = _ROWS.export(options)
     where = chosen(config, ledger_url)
     wanted = _filter(where, options)
-    write = write_json if as_json else write_csv
     with at_desk(where) as desk:
-        if output is None:
-            found = desk.rows(wanted, what="export", newest_first=False)
-            as_utf8()
-            write(found, sys.stdout)
-            return
-        desk.own_files("--output", "leave it out and write > FILE")
-        found = desk.rows(wanted, what="export", newest_first=False)
-        with _progress(desk, wanted) as counted:
-            number = write_file(lambda stream: write(counted(found), stream), output)
-    click.echo(f"{number} rows written to {output}.", err=True)
+        export.check(desk)
+        export.rows(desk.rows(wanted, what="export", newest_first=False), _progress(desk, wanted))
 
 
 @contextmanager

@@ -296,11 +296,11 @@ def test_nobody_reads_along_in_a_file_that_he_made_beforehand(run: Run, tmp_path
 
 
 def test_a_file_that_is_not_finished_does_not_stay(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def half(_: object, stream: TextIO) -> int:
+    def half(_: object, __: object, stream: TextIO) -> int:
         stream.write("half")
         raise LedgerError("the ledger went away")
 
-    monkeypatch.setattr("kaifu.proxy.cli_audit._writer", lambda _: half)
+    monkeypatch.setattr("kaifu.proxy.cli_audit.csv_objects", half)
     (tmp_path / "out").mkdir()
     assert run("audit", "export", "-o", str(tmp_path / "out/audit.csv")).exit_code == 2
     assert os.listdir(tmp_path / "out") == []
