@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from .ledger_read import entry_of
+from .ledger_read import entry_of, page_by_page
 
 
 class ActPlace(NamedTuple):
@@ -74,13 +74,12 @@ def acts_page(
 
 def acts(db: sqlite3.Connection, wanted: ActFilter, *, newest_first: bool = True, at_once: int = 500) -> Iterator[Act]:
     """All acts, read page by page."""
-    after: ActPlace | None = None
-    while True:
-        some = acts_page(db, wanted, after=after, limit=at_once, newest_first=newest_first)
-        yield from some
-        if len(some) < at_once:
-            return
-        after = some[-1].place
+
+    def following(act: Act | None) -> list[Act]:
+        after = None if act is None else act.place
+        return acts_page(db, wanted, after=after, limit=at_once, newest_first=newest_first)
+
+    return page_by_page(following, at_once)
 
 
 def _conditions(wanted: ActFilter) -> tuple[list[str], list[Any]]:

@@ -13,9 +13,9 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from .ledger import EvidenceKind
 from .ledger_answerers import Answer, answers_of
@@ -26,6 +26,7 @@ from .ledger_keys import number_of, search_key
 from .ledger_states import Standing, is_list
 
 _SMALL = 10_000
+_Listed = TypeVar("_Listed")
 
 
 class Place(NamedTuple):
@@ -138,13 +139,23 @@ def page(
 
 def rows(db: sqlite3.Connection, wanted: Filter, *, newest_first: bool = True, at_once: int = 500) -> Iterator[Row]:
     """All rows, read page by page: memory does not grow, and what comes in meanwhile does not disturb."""
-    after: Place | None = None
+
+    def following(row: Row | None) -> list[Row]:
+        after = None if row is None else row.place
+        return page(db, wanted, after=after, limit=at_once, newest_first=newest_first)
+
+    return page_by_page(following, at_once)
+
+
+def page_by_page(following: Callable[[_Listed | None], list[_Listed]], at_once: int) -> Iterator[_Listed]:
+    """Every row. ``following``: the page after a row, None for the first page, full when it has ``at_once`` rows."""
+    last: _Listed | None = None
     while True:
-        some = page(db, wanted, after=after, limit=at_once, newest_first=newest_first)
+        some = following(last)
         yield from some
         if len(some) < at_once:
             return
-        after = some[-1].place
+        last = some[-1]
 
 
 def count(db: sqlite3.Connection, wanted: Filter, *, most: int) -> int:
