@@ -448,7 +448,7 @@ WORDS: dict[str, dict[str, str]] = {
         "dsn": "delivery report", "answers-for": "answers for", "revoked-by": "revoked by entry", "pair": "paired by entry",
         "other-address": "from another address", "failed-authentication": "it failed authentication",
         "unknown-message": "cites no message of ours", "wrong-recipient": "not from a recipient",
-        "not-asked": "nobody asked for it", "suspected": "only looks like a receipt", "alias": "from a known alias",
+        "suspected": "only looks like a receipt", "alias": "from a known alias",
         "duplicate": "seen before", "entry": "entry", "cell": "cell", "left-out": "left out of this bundle",
         "erased-by": "erased by entry", "gone": "(not shown)", "ledger": "Ledger", "entries": "Entries",
         "sent-anchor": "Anchor sent", "batch": "batch", "says": "says", "octets": "the report, octet by octet",
@@ -479,7 +479,7 @@ WORDS: dict[str, dict[str, str]] = {
         "phone": "電話", "meeting": "面談", "letter": "書面", "chat": "チャット", "enforce": "適用", "observe": "観察のみ",
         "retention": "保存期間の満了", "request": "本人などの請求", "other-address": "別のアドレスから",
         "failed-authentication": "認証に失敗", "unknown-message": "当方のメールを指していない",
-        "wrong-recipient": "宛先本人からではない", "not-asked": "求めていない", "suspected": "開封確認らしいだけのもの",
+        "wrong-recipient": "宛先本人からではない", "suspected": "開封確認らしいだけのもの",
         "alias": "既知の別名から", "duplicate": "受領済みと同じもの",
     },
 }  # fmt: skip
