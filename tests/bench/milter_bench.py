@@ -20,9 +20,7 @@ Nothing here passes or fails: exit 0 when all was measured.
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import shutil
 import statistics
 import subprocess
 import sys
@@ -33,11 +31,25 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[2]))
 
+from tests.bench.measuring import (
+    ADD,
+    KEEP,
+    SIZES,
+    all_sizes,
+    hottest,
+    kaifu,
+    master,
+    options_of,
+    process,
+    py_spy,
+    send,
+    show,
+    usage,
+    wait,
+)  # fmt: skip
 from tests.bench.milter_rate import idle
-from tests.bench.relay_bench import ADD, KAIFU, KEEP, hottest, listens, machine, process, send, show, usage, wait
 from tests.postfix_harness import Postfix, free_port, missing, program, system_folder
 
-SIZES = {"2KB": 2_000, "50KB": 50_000, "5MB": 5_000_000}
 MESSAGES = {"2KB": 1000, "50KB": 500, "5MB": 40}
 
 
@@ -56,21 +68,12 @@ class Contender:
 
 
 @contextmanager
-def kaifu(folder: Path, name: str, policy: str, under: list[str | Path] | None = None) -> Iterator[Contender]:
+def ours(folder: Path, name: str, policy: str, under: list[str | Path] | None = None) -> Iterator[Contender]:
     """``kaifu milter`` with a new ledger."""
     home = folder / name.replace(" ", "-")
-    home.mkdir()
-    (home / "policy.yaml").write_text(policy)
-    (home / "kaifu.yaml").write_text(
-        "realm: [example.co.jp]\npolicy: policy.yaml\nledger: sqlite:///ledger.db\n"
-        f"milter: {{listen: 'unix:{home}/socket', socket_group: postfix, hostname: mail.example.co.jp}}\n"
-    )
-    log = home / "log"
-    with process([*(under or []), KAIFU, "milter", "--config", home / "kaifu.yaml"], log) as milter:
-        wait(lambda: milter.poll() is not None or b"ready listen=" in log.read_bytes(), "kaifu to be ready")
-        if milter.poll() is not None:
-            sys.exit(f"milter_bench: kaifu did not start:\n{log.read_text()}")
-        yield Contender(name, free_port(), home / "socket", milter.pid)
+    section = f"listen: 'unix:{home}/socket', socket_group: postfix, hostname: mail.example.co.jp"
+    with kaifu("milter", home, policy, section, under) as pid:
+        yield Contender(name, free_port(), home / "socket", pid)
 
 
 @contextmanager
@@ -101,21 +104,16 @@ def postfix(folder: Path, everybody: list[Contender]) -> Iterator[Callable[[], b
     """Postfix with all listeners; says whether its queue is empty."""
     checks = folder / "checks"
     checks.write_text("/^X-Spam-Score:/ IGNORE\n/^Disposition-Notification-To:/ IGNORE\n")
-    master = f"checks unix n - n - 0 cleanup\n    -o header_checks=regexp:{checks}\n"
+    listeners = f"checks unix n - n - 0 cleanup\n    -o header_checks=regexp:{checks}\n"
     for one in everybody:
         option = f"smtpd_milters=unix:{one.milter}" if one.milter else "smtpd_milters="
         if one.name == "header_checks":
             option = "cleanup_service_name=checks"
-        master += f"127.0.0.1:{one.port} inet n - n - - smtpd\n    -o {option}\n"
+        listeners += f"127.0.0.1:{one.port} inet n - n - - smtpd\n    -o {option}\n"
     main = "default_transport = discard:\nmilter_default_action = tempfail\n"
-    server = Postfix(folder, "mail.example.co.jp", (), main, master)
-    log = folder / "postfix.log"
-    server.parameters |= {"maillog_file": f" {log}", "maillog_file_prefixes": f" {folder}"}
-    server.write()
-    with process(server.command(), folder / "master.log"):
-        wait(lambda: all(listens(one.port) for one in everybody), "Postfix")
-        queues = [server.directory / "queue" / name for name in ("incoming", "active", "deferred", "maildrop")]
-        yield lambda: not any(True for queue in queues for _ in os.scandir(queue))
+    server = Postfix(folder, "mail.example.co.jp", (), main, listeners)
+    with master(server, [one.port for one in everybody]) as (_, empty):
+        yield empty
 
 
 def contenders(folder: Path, wanted: list[str], stack: ExitStack) -> list[Contender]:
@@ -124,8 +122,8 @@ def contenders(folder: Path, wanted: list[str], stack: ExitStack) -> list[Conten
         "header_checks": lambda: Contender("header_checks", free_port()),
         "pymilter": lambda: stack.enter_context(pymilter(folder, "pymilter", "same")),
         "pymilter eom": lambda: stack.enter_context(pymilter(folder, "pymilter eom", "eom")),
-        "kaifu keep": lambda: stack.enter_context(kaifu(folder, "kaifu keep", KEEP)),
-        "kaifu add": lambda: stack.enter_context(kaifu(folder, "kaifu add", ADD)),
+        "kaifu keep": lambda: stack.enter_context(ours(folder, "kaifu keep", KEEP)),
+        "kaifu add": lambda: stack.enter_context(ours(folder, "kaifu add", ADD)),
         "opendkim": lambda: stack.enter_context(opendkim(folder)),
     }
     chosen = [make() for name, make in makers.items() if not wanted or name in wanted]
@@ -188,31 +186,21 @@ def table(size: str, everybody: list[Contender], options: argparse.Namespace) ->
 
 def profile(options: argparse.Namespace) -> None:
     """One kaifu under py-spy, and where its time went."""
-    spy = shutil.which("py-spy", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    spy = py_spy()
     if spy is None:
         sys.exit("milter_bench: --profile needs py-spy")
     name = "kaifu keep" if "kaifu keep" in options.only else "kaifu add"
     with system_folder() as folder:
         output = folder / "profile"
         under: list[str | Path] = [spy, "record", "--gil", "-f", "raw", "-r", "500", "-o", output, "--"]
-        with kaifu(folder, name, KEEP if name == "kaifu keep" else ADD, under) as one, postfix(folder, [one]) as done:
+        with ours(folder, name, KEEP if name == "kaifu keep" else ADD, under) as one, postfix(folder, [one]) as done:
             rate = run(one, options.sizes[0], options, done)
         print(f"{name}, {options.sizes[0]}: {rate:.0f} accepted/s, {one.cpu[0]:.2f} CPU s per 1000 under the profiler")
         hottest(output.read_text(), options.top)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=["2KB"], help="default: 2KB")
-    parser.add_argument("--rounds", type=int, default=5, help="measurements of each contender (default: 5)")
-    parser.add_argument("--sessions", type=int, default=20, help="simultaneous clients (default: 20)")
-    parser.add_argument("--scale", type=float, default=1.0, help="more or fewer messages per measurement (default: 1)")
-    parser.add_argument("--quick", action="store_true", help="a first look: 2 rounds with half of the messages")
-    parser.add_argument("--reuse", action="store_true", help="many messages per connection (smtp-source -d)")
-    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help='such as: pymilter "kaifu add"')
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
-    parser.add_argument("--profile", action="store_true", help="profile one kaifu (add, or keep with --only) instead")
-    parser.add_argument("--top", type=int, default=40, help="with --profile: how many functions (default: 40)")
+    parser = options_of(__doc__, ["2KB"], 'pymilter "kaifu add"')
     options = parser.parse_args()
     if why_not := missing("postfix", "smtp-source", "opendkim", "openssl"):
         sys.exit(f"milter_bench: {why_not}")
@@ -225,10 +213,7 @@ def main() -> None:
     if options.profile:
         profile(options)
         return
-    print(machine())
-    rows = [row for size in options.sizes for row in table(size, measure(size, options), options)]
-    if options.json:
-        options.json.write_text(json.dumps(rows, indent=1))
+    all_sizes(options, lambda size: table(size, measure(size, options), options))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import signal
 import socket
 import statistics
@@ -33,7 +32,7 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[2]))
 
-from tests.bench.relay_bench import ADD, KAIFU, KEEP, hottest, process, usage, wait
+from tests.bench.measuring import ADD, KEEP, hottest, kaifu, process, py_spy, usage, wait
 from tests.milter_client import ALL_ACTIONS, ALL_STEPS, packet, words
 
 HEADERS = [
@@ -98,21 +97,10 @@ def idle(folder: Path, name: str, steps: str) -> Iterator[Contender]:
 
 
 @contextmanager
-def kaifu(folder: Path, name: str, policy: str, under: list[str | Path] | None = None) -> Iterator[Contender]:
+def ours(folder: Path, name: str, policy: str, under: list[str | Path] | None = None) -> Iterator[Contender]:
     home = folder / name.replace(" ", "-")
-    home.mkdir()
-    path = home / "s"
-    (home / "policy.yaml").write_text(policy)
-    (home / "kaifu.yaml").write_text(
-        "realm: [example.co.jp]\npolicy: policy.yaml\nledger: sqlite:///ledger.db\n"
-        f"milter: {{listen: 'unix:{path}', hostname: mx.example.co.jp}}\n"
-    )
-    log = home / "log"
-    with process([*(under or []), KAIFU, "milter", "--config", home / "kaifu.yaml"], log) as running:
-        wait(lambda: running.poll() is not None or b"ready listen=" in log.read_bytes(), "kaifu to be ready")
-        if running.poll() is not None:
-            sys.exit(f"milter_rate: kaifu did not start:\n{log.read_text()}")
-        yield Contender(name, path, running.pid)
+    with kaifu("milter", home, policy, f"listen: 'unix:{home}/s', hostname: mx.example.co.jp", under) as pid:
+        yield Contender(name, home / "s", pid)
 
 
 class Client:
@@ -179,12 +167,12 @@ def send(one: Contender, options: argparse.Namespace, messages: int) -> int:
 
 
 def profile(folder: Path, options: argparse.Namespace) -> None:
-    spy = shutil.which("py-spy", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    spy = py_spy()
     if spy is None:
         sys.exit("milter_rate: py-spy is not installed here")
     output = folder / "profile"
     under: list[str | Path] = [spy, "record", "--gil", "-f", "raw", "-r", "500", "-o", output, "--"]
-    with kaifu(folder, "kaifu add", ADD, under) as one:
+    with ours(folder, "kaifu add", ADD, under) as one:
         run(one, options)
     hottest(output.read_text(), options.top)
 
@@ -211,8 +199,8 @@ def main() -> None:
         makers: list[Callable[[], Contender]] = [
             lambda: stack.enter_context(idle(folder, "eom only", "eom")),
             lambda: stack.enter_context(idle(folder, "same steps", "same")),
-            lambda: stack.enter_context(kaifu(folder, "kaifu keep", KEEP)),
-            lambda: stack.enter_context(kaifu(folder, "kaifu add", ADD)),
+            lambda: stack.enter_context(ours(folder, "kaifu keep", KEEP)),
+            lambda: stack.enter_context(ours(folder, "kaifu add", ADD)),
         ]
         everybody = [make() for make in makers]
         for _ in range(options.rounds):

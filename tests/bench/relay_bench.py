@@ -21,42 +21,38 @@ Needs root, Postfix, and nothing else that keeps the machine busy. Nothing here 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import pstats
-import re
-import shutil
-import signal
 import statistics
-import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[2]))
 
+from tests.bench.measuring import (
+    ADD,
+    KEEP,
+    SIZES,
+    all_sizes,
+    hottest,
+    kaifu,
+    listens,
+    master,
+    options_of,
+    process,
+    py_spy,
+    send,
+    show,
+    usage,
+    wait,
+)
 from tests.postfix_harness import Postfix, free_port, missing, program, system_folder
 
-KAIFU = Path(sys.executable).with_name("kaifu")
-SIZES = {"2KB": 2_000, "50KB": 50_000, "5MB": 5_000_000}
 MESSAGES = {"2KB": 4000, "50KB": 1500, "5MB": 60}
 FASTER = {"sink": {"2KB": 4, "50KB": 2, "5MB": 1}}
-ADD = "version: 1\nrules:\n  - name: all\n    when: {direction: outbound}\n    then: {request: add}\n"
-KEEP = "version: 1\n"
-TICKS = os.sysconf("SC_CLK_TCK")
-
-
-@dataclass
-class Usage:
-    """What a contender's processes have used."""
-
-    cpu: float = 0.0
-    peak_kib: int = 0
 
 
 @dataclass
@@ -70,60 +66,6 @@ class Contender:
     rates: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
     peak_kib: int = 0
-
-
-def tree(pid: int) -> list[int]:
-    """A process and all its descendants."""
-    children = Path(f"/proc/{pid}/task/{pid}/children")
-    found = [pid]
-    with suppress(OSError):
-        for child in children.read_text().split():
-            found += tree(int(child))
-    return found
-
-
-def usage(pid: int | None) -> Usage:
-    """CPU seconds of a process tree, with those children that have ended, and its peak memory."""
-    total = Usage()
-    for one in tree(pid) if pid is not None else []:
-        with suppress(OSError):
-            after_name = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
-            total.cpu += sum(int(ticks) for ticks in after_name[11:15]) / TICKS
-            peak = re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{one}/status").read_text())
-            total.peak_kib += int(peak[1]) if peak else 0
-    return total
-
-
-def served(pid: int) -> int:
-    """The process to end so that all others do: under py-spy its only child, whose end makes it write what it saw."""
-    command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    return tree(pid)[1] if command[0].endswith(b"py-spy") else pid
-
-
-@contextmanager
-def process(command: list[str | Path], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that logs to a file, ended afterwards."""
-    with log.open("wb") as stream:
-        running = subprocess.Popen(command, stdout=stream, stderr=stream, stdin=subprocess.DEVNULL)
-        try:
-            yield running
-        finally:
-            with suppress(ProcessLookupError, FileNotFoundError):  # it may have ended by itself
-                os.kill(served(running.pid), signal.SIGTERM)
-            running.wait(60)
-
-
-def wait(true: Callable[[], object], what: str, seconds: float = 60, every: float = 0.005) -> None:
-    """Look until something holds."""
-    end = time.monotonic() + seconds
-    while not true():
-        if time.monotonic() > end:
-            sys.exit(f"relay_bench: waited {seconds:g} s for {what}")
-        time.sleep(every)
-
-
-def listens(port: int) -> bool:
-    return f":{port:04X} 00000000:0000 0A" in Path("/proc/net/tcp").read_text()
 
 
 @contextmanager
@@ -141,50 +83,23 @@ def sink(folder: Path) -> Iterator[int]:
 def postfix(folder: Path, sink_port: int) -> Iterator[Contender]:
     """Postfix as a relay. It logs to a file, as in production."""
     one = Postfix(folder, "relay.example.co.jp", (), f"relayhost = [127.0.0.1]:{sink_port}")
-    log = folder / "postfix.log"
-    one.parameters |= {"maillog_file": f" {log}", "maillog_file_prefixes": f" {folder}"}
-    one.write()
-    with process(one.command(), folder / "master.log") as master:
-        wait(lambda: listens(one.port), "Postfix")
-        queues = [one.directory / "queue" / name for name in ("incoming", "active", "deferred", "maildrop")]
-
-        def empty() -> bool:
-            return not any(True for queue in queues for _ in os.scandir(queue))
-
-        yield Contender("postfix", one.port, master.pid, empty)
+    with master(one, [one.port]) as (pid, empty):
+        yield Contender("postfix", one.port, pid, empty)
 
 
 @contextmanager
-def kaifu(
+def relay(
     folder: Path, sink_port: int, policy: str, workers: int, under: list[str | Path] | None = None
 ) -> Iterator[Contender]:
     """``kaifu relay`` with a new ledger."""
     name = f"kaifu {'add' if policy is ADD else 'keep'}" + (f" {workers}w" if workers > 1 else "")
-    home = folder / name.replace(" ", "-")
-    home.mkdir()
-    (home / "policy.yaml").write_text(policy)
     port = free_port()
-    (home / "kaifu.yaml").write_text(
-        "realm: [example.co.jp]\npolicy: policy.yaml\nledger: sqlite:///ledger.db\n"
-        f"relay: {{listen: '127.0.0.1:{port}', next_hop: '127.0.0.1:{sink_port}', workers: {workers}, "
-        "hostname: relay.example.co.jp}\n"
+    section = (
+        f"listen: '127.0.0.1:{port}', next_hop: '127.0.0.1:{sink_port}', workers: {workers}, "
+        "hostname: relay.example.co.jp"
     )
-    log = home / "log"
-    with process([*(under or []), KAIFU, "relay", "--config", home / "kaifu.yaml"], log) as relay:
-        wait(lambda: relay.poll() is not None or b"ready listen=" in log.read_bytes(), "kaifu to be ready")
-        if relay.poll() is not None:
-            sys.exit(f"relay_bench: kaifu did not start:\n{log.read_text()}")
-        yield Contender(name, port, relay.pid)
-
-
-def send(port: int, size: int, messages: int, sessions: int, reuse: bool) -> None:
-    """Send that many messages of that size; all of them must be taken."""
-    subprocess.run(
-        [program("smtp-source"), "-s", str(sessions), "-m", str(messages), "-l", str(size), *(["-d"] if reuse else []),
-         "-f", "sender@example.co.jp", "-t", "recipient@partner.example", "-M", "client.example.co.jp",
-         f"127.0.0.1:{port}"],
-        check=True,
-    )  # fmt: skip
+    with kaifu("relay", folder / name.replace(" ", "-"), policy, section, under) as pid:
+        yield Contender(name, port, pid)
 
 
 def run(one: Contender, size: str, options: argparse.Namespace) -> None:
@@ -207,10 +122,10 @@ def contenders(folder: Path, sink_port: int, wanted: list[str], stack: ExitStack
     makers: dict[str, Callable[[], Contender]] = {
         "sink": lambda: Contender("sink", sink_port),
         "postfix": lambda: stack.enter_context(postfix(folder, sink_port)),
-        "kaifu add": lambda: stack.enter_context(kaifu(folder, sink_port, ADD, 1)),
-        "kaifu keep": lambda: stack.enter_context(kaifu(folder, sink_port, KEEP, 1)),
-        "kaifu add 2w": lambda: stack.enter_context(kaifu(folder, sink_port, ADD, 2)),
-        "kaifu keep 2w": lambda: stack.enter_context(kaifu(folder, sink_port, KEEP, 2)),
+        "kaifu add": lambda: stack.enter_context(relay(folder, sink_port, ADD, 1)),
+        "kaifu keep": lambda: stack.enter_context(relay(folder, sink_port, KEEP, 1)),
+        "kaifu add 2w": lambda: stack.enter_context(relay(folder, sink_port, ADD, 2)),
+        "kaifu keep 2w": lambda: stack.enter_context(relay(folder, sink_port, KEEP, 2)),
     }
     return [make() for name, make in makers.items() if not wanted or name in wanted]
 
@@ -224,12 +139,6 @@ def measure(size: str, options: argparse.Namespace) -> list[Contender]:
                 show(f"{size}: round {number + 1} of {options.rounds}, {one.name}")
                 run(one, size, options)
         return everybody
-
-
-def show(text: str) -> None:
-    """Say what is being done, on a terminal only."""
-    if sys.stderr.isatty():
-        print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
 
 
 def table(size: str, everybody: list[Contender], options: argparse.Namespace) -> list[dict[str, object]]:
@@ -263,26 +172,6 @@ def table(size: str, everybody: list[Contender], options: argparse.Namespace) ->
     return rows
 
 
-def machine() -> str:
-    """What this was measured on."""
-    with system_folder() as folder:
-        done = subprocess.run(["stat", "-f", "-c", "%T", folder], capture_output=True, text=True, check=False)
-        probe = folder / "fsync"
-        with probe.open("wb", buffering=0) as file:
-            times = []
-            for _ in range(50):
-                file.write(b"x" * 4096)
-                start = time.perf_counter()
-                os.fsync(file.fileno())
-                times.append(time.perf_counter() - start)
-    version = subprocess.run([program("postconf"), "-h", "mail_version"], capture_output=True, text=True, check=False)
-    return (
-        f"{os.cpu_count()} cores, Linux {platform.release()}, Python {platform.python_version()}, "
-        f"Postfix {version.stdout.strip()}; ledgers and queues on {done.stdout.strip()} "
-        f"({statistics.median(times) * 1000:.2f} ms per fsync)"
-    )
-
-
 def profile(options: argparse.Namespace) -> None:
     """One kaifu under a profiler, and where its time went."""
     size = options.sizes[0]
@@ -290,12 +179,12 @@ def profile(options: argparse.Namespace) -> None:
     with system_folder() as folder, ExitStack() as stack:
         sink_port = stack.enter_context(sink(folder))
         output = folder / "profile"
-        spy = shutil.which("py-spy", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+        spy = py_spy()
         under: list[str | Path] = (
             [spy, "record", "--threads", "-f", "raw", "-r", "500", "-o", output, "--"] if spy and not options.cprofile
             else [sys.executable, "-m", "cProfile", "-o", output]
         )  # fmt: skip
-        with kaifu(folder, sink_port, policy, 1, under) as one:
+        with relay(folder, sink_port, policy, 1, under) as one:
             run(one, size, options)
         print(
             f"{one.name}, {size}: {one.rates[0]:.0f} messages/s and {one.cpu[0]:.2f} CPU s per 1000 under the profiler"
@@ -307,35 +196,9 @@ def profile(options: argparse.Namespace) -> None:
             pstats.Stats(str(output)).strip_dirs().sort_stats("cumulative").print_stats(options.top)
 
 
-def hottest(folded: str, top: int) -> None:
-    """Functions by own and by whole time, from py-spy's folded stacks."""
-    own: Counter[str] = Counter()
-    whole: Counter[str] = Counter()
-    for line in folded.splitlines():
-        stack, _, samples = line.rpartition(" ")
-        frames = [re.sub(r":\d+\)$", ")", frame) for frame in stack.split(";")]
-        own[frames[-1]] += int(samples)
-        for frame in set(frames):
-            whole[frame] += int(samples)
-    for title, found in (("own time", own), ("with what it calls", whole)):
-        print(f"\n{title}")
-        for frame, count in found.most_common(top):
-            print(f"{100 * count / own.total():6.1f} %  {frame}")
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES), help="default: all")
-    parser.add_argument("--rounds", type=int, default=5, help="measurements of each contender (default: 5)")
-    parser.add_argument("--sessions", type=int, default=20, help="simultaneous clients (default: 20)")
-    parser.add_argument("--scale", type=float, default=1.0, help="more or fewer messages per measurement (default: 1)")
-    parser.add_argument("--quick", action="store_true", help="a first look: 2 rounds with a quarter of the messages")
-    parser.add_argument("--reuse", action="store_true", help="many messages per connection (smtp-source -d)")
-    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help='such as: sink postfix "kaifu add"')
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
-    parser.add_argument("--profile", action="store_true", help="profile one kaifu (add, or keep with --only) instead")
+    parser = options_of(__doc__, list(SIZES), 'sink postfix "kaifu add"')
     parser.add_argument("--cprofile", action="store_true", help="with --profile: cProfile even if py-spy is here")
-    parser.add_argument("--top", type=int, default=45, help="with --profile: how many functions (default: 45)")
     options = parser.parse_args()
     if why_not := missing("postfix", "smtp-source", "smtp-sink"):
         sys.exit(f"relay_bench: {why_not}")
@@ -344,10 +207,7 @@ def main() -> None:
     if options.profile:
         profile(options)
         return
-    print(machine())
-    rows = [row for size in options.sizes for row in table(size, measure(size, options), options)]
-    if options.json:
-        options.json.write_text(json.dumps(rows, indent=1))
+    all_sizes(options, lambda size: table(size, measure(size, options), options))
 
 
 if __name__ == "__main__":
