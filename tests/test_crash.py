@@ -139,19 +139,19 @@ def _compose(number: str, choose: random.Random, mine: list[Letter]) -> Letter:
 
 @dataclass
 class Place:
-    """A directory with a ledger, and a port, for one relay after the other."""
+    """A directory with a ledger, and a port, for one relay after the other. ``relay``: the present one."""
 
     directory: Path
     next_hop: NextHop
     workers: int = 1
     port: int = field(default_factory=free_port)
+    relay: Relay = field(init=False)
 
-    def relay(self) -> Relay:
-        """A relay that serves."""
+    def start(self) -> None:
+        """A new relay, which serves on return."""
         settings = {"relay": {"listen": f"127.0.0.1:{self.port}", "workers": self.workers}}
-        relay = Relay(self.directory, self.next_hop.port, POLICY, settings)
-        relay.start()
-        return relay
+        self.relay = Relay(self.directory, self.next_hop.port, POLICY, settings)
+        self.relay.start()
 
 
 @contextmanager
@@ -202,13 +202,26 @@ def nothing_went_on_unrecorded(next_hop: NextHop, relay: Relay) -> None:
     assert there - recorded == set(), "at the next hop and not in the ledger"
 
 
+@contextmanager
+def under_load(where: Place, seed: int) -> Iterator[Load]:
+    """Clients send while something is done to the relay or to the next hop; then everything must be there."""
+    load = Load(where.port, seed)
+    where.start()
+    load.start()
+    try:
+        yield load
+        load.wait_for(len(load.taken) + CLIENTS)
+        load.stop()
+        where.relay.stop()
+        nothing_is_lost(load, where.next_hop, where.relay.receipts())
+    finally:
+        where.relay.kill()
+
+
 def kill_again_and_again(where: Place, kills: int, seed: int) -> None:
     """The loop. Moments are chosen in turn by the clock, by what the next hop was told, and while it owes an answer."""
     choose = random.Random(seed)
-    load = Load(where.port, seed)
-    relay = where.relay()
-    load.start()
-    try:
+    with under_load(where, seed) as load:
         for number in range(kills):
             load.wait_for(len(load.taken) + choose.randint(5, 30))
             if number % 3 == 0:
@@ -218,17 +231,11 @@ def kill_again_and_again(where: Place, kills: int, seed: int) -> None:
             else:
                 where.next_hop.on("dot", "hold")
                 where.next_hop.wait(lambda: not where.next_hop.rules, "a message at the next hop")
-            relay.kill()
+            where.relay.kill()
             if number % 3 == 2:
                 where.next_hop.release(b"250 2.0.0 Ok")
-            nothing_went_on_unrecorded(where.next_hop, relay)
-            relay = where.relay()
-        load.wait_for(len(load.taken) + CLIENTS)
-        load.stop()
-        relay.stop()
-        nothing_is_lost(load, where.next_hop, relay.receipts())
-    finally:
-        relay.kill()
+            nothing_went_on_unrecorded(where.next_hop, where.relay)
+            where.start()
 
 
 def await_command(next_hop: NextHop, count: int) -> None:
@@ -264,40 +271,21 @@ def test_a_relay_that_is_killed_a_hundred_times_loses_nothing(tmp_path: Path, wo
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_relay_that_is_stopped_under_load_finishes_what_it_has_begun(tmp_path: Path, workers: int) -> None:
     with place(tmp_path, workers) as where:
-        load = Load(where.port, 42)
-        relay = where.relay()
-        load.start()
-        try:
+        with under_load(where, 42) as load:
             for _ in range(3):
                 load.wait_for(len(load.taken) + 25)
-                relay.stop()
-                relay = where.relay()
-            load.wait_for(len(load.taken) + CLIENTS)
-            load.stop()
-            relay.stop()
-            nothing_is_lost(load, where.next_hop, relay.receipts())
-            twice = [key for key, count in arrived(where.next_hop).items() if count > 1]
-            assert twice == [], "a message under way was not finished, and its client had to send it again"
-        finally:
-            relay.kill()
+                where.relay.stop()
+                where.start()
+        twice = [key for key, count in arrived(where.next_hop).items() if count > 1]
+        assert twice == [], "a message under way was not finished, and its client had to send it again"
 
 
 def test_a_next_hop_that_dies_under_load_costs_no_mail(tmp_path: Path) -> None:
-    with place(tmp_path) as where:
-        load = Load(where.port, 7)
-        relay = where.relay()
-        load.start()
-        try:
-            for _ in range(3):
-                load.wait_for(len(load.taken) + 25)
-                await_command(where.next_hop, 10)
-                where.next_hop.stop()
-                before = len(relay.log)
-                poll(lambda before=before: len(relay.log) > before, "the relay to notice")  # type: ignore[misc]
-                where.next_hop.start()
-            load.wait_for(len(load.taken) + CLIENTS)
-            load.stop()
-            relay.stop()
-            nothing_is_lost(load, where.next_hop, relay.receipts())
-        finally:
-            relay.kill()
+    with place(tmp_path) as where, under_load(where, 7) as load:
+        for _ in range(3):
+            load.wait_for(len(load.taken) + 25)
+            await_command(where.next_hop, 10)
+            where.next_hop.stop()
+            before = len(where.relay.log)
+            poll(lambda before=before: len(where.relay.log) > before, "the relay to notice")  # type: ignore[misc]
+            where.next_hop.start()
