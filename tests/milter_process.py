@@ -6,7 +6,6 @@ import importlib.util
 import shutil
 import subprocess
 import tempfile
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,8 @@ from tests.session_relay import KAIFU, KEEP, Relay, merged
 class Milter(Relay):
     """One milter process, on a unix socket in a directory whose path is short enough for one."""
 
+    command_name = "milter"
+
     def __init__(self, directory: Path, policy: str = KEEP, settings: Mapping[str, Any] = {}) -> None:
         if importlib.util.find_spec("milter") is None:
             pytest.skip("pymilter is not installed: it needs libmilter-dev and a C compiler")
@@ -26,27 +27,10 @@ class Milter(Relay):
         self.socket = self.place / "socket"
         ours = {"milter": {"listen": f"unix:{self.socket}", "hostname": "mx.example.co.jp"}}
         super().__init__(directory, 25, policy, merged(ours, settings))
-        self.environment: dict[str, str] | None = None
 
     def start(self) -> None:
         """Start the command and wait until it is ready."""
-        before = len(self.log)
-        self.launch()
-        try:
-            self.wait_for_log("/^ready .*/", before)
-        except AssertionError:
-            self.kill()
-            raise
-
-    def launch(self) -> None:
-        """Start the command only."""
-        self._process = subprocess.Popen(
-            [KAIFU, "milter", "--config", self.config], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE, start_new_session=True, env=self.environment,
-        )  # fmt: skip
-        assert self._process.stderr is not None
-        self._reader = threading.Thread(target=self._read, args=(self._process.stderr,), daemon=True)
-        self._reader.start()
+        self.until_ready()
 
     def kill(self) -> None:
         """End it at once."""

@@ -21,14 +21,12 @@ import signal
 import socket
 import subprocess
 import tempfile
-import threading
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Any, Self
+from typing import Any
 
+from tests.logged_process import Logged
 from tests.session_next_hop import DEADLINE
 
 MASTER = Path("/usr/lib/postfix/sbin/master")
@@ -137,46 +135,15 @@ def system_folder() -> Iterator[Path]:
         shutil.rmtree(path, ignore_errors=True)
 
 
-class LoggedProcess(ABC):
-    """A process whose log comes through a pipe: line by line into ``log``, and whoever waits for a line is woken."""
+class LoggedProcess(Logged):
+    """A peer that is started and ended, and whose log is searched."""
 
     def __init__(self, what: str) -> None:
+        super().__init__()
         self.what = what
-        self.log: list[str] = []
-        self._logged = threading.Condition()
-        self._process: subprocess.Popen[bytes] | None = None
 
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def leave(self) -> None:
         self.stop()
-
-    @abstractmethod
-    def start(self) -> None:
-        """Start it and wait until it serves."""
-
-    def launch(self, *command: str | Path) -> None:
-        """Start a command that logs to standard output or error."""
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
-        )
-        assert self._process.stdout is not None
-        threading.Thread(target=self._read, args=(self._process.stdout,), daemon=True).start()
-
-    def _read(self, stream: IO[bytes]) -> None:
-        for line in stream:
-            with self._logged:
-                self.log.append(line.decode("utf-8", "backslashreplace").rstrip("\n"))
-                self._logged.notify_all()
-
-    @property
-    def pid(self) -> int:
-        assert self._process is not None
-        return self._process.pid
 
     def mark(self) -> int:
         """The present end of the log, for ``after``."""
@@ -277,7 +244,7 @@ class Postfix(LoggedProcess):
     def start(self) -> None:
         after = self.mark()
         self.write()
-        self.launch(*self.command())
+        self.spawn(*self.command())
         self.wait_for_log(r"postfix/master\[\d+\]: daemon started", after)
 
     def command(self) -> list[str | Path]:
@@ -382,7 +349,7 @@ class Dovecot(LoggedProcess):
 
     def start(self) -> None:
         after = self.mark()
-        self.launch(program("dovecot"), "-F", "-c", self._config)
+        self.spawn(program("dovecot"), "-F", "-c", self._config)
         self.wait_for_log(r"starting up", after)
 
 

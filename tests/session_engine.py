@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from tests.logged_process import END
 from tests.session_next_hop import NextHop, joined, poll
 from tests.session_relay import KEEP, Client, Relay, merged, server_context
 from tests.session_transcript import Step, Transcript, line_pattern, octets
@@ -336,7 +337,7 @@ class Play:
             if one.sock.fileno() >= 0:
                 assert not one.waiting(), f"{who} was sent {one.buffer!r} besides"
                 one.close()
-        if self.relay.log and self.relay.log[-1] != "(end of log)":
+        if self.relay.log and self.relay.log[-1] != END:
             self.relay.stop()
         self.relay.no_traceback()
         more = self.next_hop.transactions[self.transactions :]

@@ -16,14 +16,13 @@ import ssl
 import struct
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Any, Self
+from typing import Any
 
 import yaml
+from tests.logged_process import END, Logged
 from tests.session_next_hop import DEADLINE, pattern, poll, unread
 
 KAIFU = Path(sys.executable).with_name("kaifu")
@@ -40,13 +39,16 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return both
 
 
-class Relay:
+class Relay(Logged):
     """One relay process. Use it as a context manager, or call :meth:`start` and :meth:`stop`.
 
     ``settings`` are laid over what every test needs (loopback, a realm of ``example.co.jp``, a ledger in ``directory``).
     """
 
+    command_name = "relay"
+
     def __init__(self, directory: Path, next_hop: int, policy: str = KEEP, settings: Mapping[str, Any] = {}) -> None:
+        super().__init__()
         self.directory = directory
         self.config, self.policy, self.ledger = (directory / n for n in ("kaifu.yaml", "policy.yaml", "ledger.db"))
         self.temporary = directory / "temporary"
@@ -66,25 +68,11 @@ class Relay:
             "relay": relay,
         }
         self.config.write_text(yaml.safe_dump(merged(ours, settings), allow_unicode=True), encoding="utf-8")
-        self.log: list[str] = []
         self.ports: list[int] = []
-        self._logged = threading.Condition()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._reader: threading.Thread | None = None
+        self.environment: Mapping[str, str] | None = None
 
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def leave(self) -> None:
         self.kill()
-
-    @property
-    def pid(self) -> int:
-        assert self._process is not None
-        return self._process.pid
 
     @property
     def port(self) -> int:
@@ -92,34 +80,23 @@ class Relay:
 
     def start(self) -> None:
         """Start the command and wait until it is ready."""
-        before = len(self.log)
-        self.launch()
-        try:
-            line = self.wait_for_log("/^ready .*/", before)
-        except AssertionError:
-            self.kill()
-            raise
+        line = self.until_ready()
         self.ports = [int(port) for port in re.findall(r"\blisten=\S*:(\d+)", line)]
         assert self.ports, f"the ready line names no port: {line}"
 
+    def until_ready(self) -> str:
+        """Start the command; the line in which it says that it is ready."""
+        before = len(self.log)
+        self.launch()
+        try:
+            return self.wait_for_log("/^ready .*/", before)
+        except AssertionError:
+            self.kill()
+            raise
+
     def launch(self) -> None:
         """Start the command only."""
-        self._process = subprocess.Popen(
-            [KAIFU, "relay", "--config", self.config], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE, start_new_session=True,
-        )  # fmt: skip
-        assert self._process.stderr is not None
-        self._reader = threading.Thread(target=self._read, args=(self._process.stderr,), daemon=True)
-        self._reader.start()
-
-    def _read(self, stderr: IO[bytes]) -> None:
-        for line in stderr:
-            with self._logged:
-                self.log.append(line.decode("utf-8", "backslashreplace").rstrip("\n"))
-                self._logged.notify_all()
-        with self._logged:
-            self.log.append("(end of log)")
-            self._logged.notify_all()
+        self.spawn(KAIFU, self.command_name, "--config", self.config, environment=self.environment)
 
     def wait_for_log(self, text: str, after: int = 0) -> str:
         """The first line, from the one with index ``after``, in which a :func:`pattern` occurs."""
@@ -129,7 +106,7 @@ class Relay:
             return next((line for line in self.log[after:] if fits.search(line.encode())), None)
 
         with self._logged:
-            self._logged.wait_for(lambda: found() is not None or "(end of log)" in self.log[after:], DEADLINE)
+            self._logged.wait_for(lambda: found() is not None or END in self.log[after:], DEADLINE)
             line = found()
         if line is None:
             raise AssertionError(f"the relay did not log {text}; it logged:\n" + "\n".join(self.log[after:]))

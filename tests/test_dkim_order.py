@@ -73,7 +73,7 @@ class OpenDkim(LoggedProcess):
         )
 
     def start(self) -> None:
-        self.launch(program("opendkim"), "-f", "-x", self._config)
+        self.spawn(program("opendkim"), "-f", "-x", self._config)
         poll(self._socket.exists, f"{self.what} to listen")
 
 
