@@ -27,27 +27,27 @@ PATH_LIMIT = 1000
 """Longest path that is read, in octets. RFC 5321 4.5.3.1.3 guarantees 256."""
 
 DOMAIN = re.compile(
-    r"(?:[A-Za-z0-9_-]|[^\x00-\xa0\u2028\u2029\ud800-\udfff\ufffd])++"
-    r"(?:\.(?:[A-Za-z0-9_-]|[^\x00-\xa0\u2028\u2029\ud800-\udfff\ufffd])++)*+\.?+"
+    r"(?>(?:[A-Za-z0-9_-]|[^\x00-\xa0\u2028\u2029\ud800-\udfff\ufffd])+)"
+    r"(?>(?:\.(?>(?:[A-Za-z0-9_-]|[^\x00-\xa0\u2028\u2029\ud800-\udfff\ufffd])+))*)\.?+"
     r"|\[[!-Z^-~]*+\]"
 )
 """A domain (RFC 5321 4.1.2, RFC 6531 3.3), underscores and a final dot tolerated, or an address literal."""
 
 _PLAIN = re.compile(
-    rb"[ \t]*+(<([A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]++)@([A-Za-z0-9_-]++(?:\.[A-Za-z0-9_-]++)*+)>)(?:[ \t](.*+))?+",
+    rb"[ \t]*+(<([A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]++)@([A-Za-z0-9_-]++(?>(?:\.[A-Za-z0-9_-]++)*))>)(?>(?:[ \t](.*+))?)",
     re.DOTALL,
 )
-_QUOTED = rb'"(?:[^"\\]++|\\.)*+"'
-_BRACKETED = re.compile(rb'<((?:%b|\\.|[^"\\<>])*+)>' % _QUOTED, re.DOTALL)
-_BARE = re.compile(rb'((?:%b|\\.|[^"\\<> \t])++)' % _QUOTED, re.DOTALL)
+_QUOTED = rb'"(?>(?:[^"\\]++|\\.)*)"'
+_BRACKETED = re.compile(rb'<((?>(?:%b|\\.|[^"\\<>])*))>' % _QUOTED, re.DOTALL)
+_BARE = re.compile(rb'((?>(?:%b|\\.|[^"\\<> \t])+))' % _QUOTED, re.DOTALL)
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 _HOP = r"@(?:\[[^\[\] ]*+\]|[^ ,:<>@\[\]]++)"
-_ROUTE = re.compile(rf"{_HOP}(?:,{_HOP})*+:")
-_LOCAL = re.compile(r'(?!@)(?:"(?:[^"\\]++|\\.)*+"|\\.|[^ "\\<>])++', re.DOTALL)
-_LOCAL_PIECE = re.compile(r'"((?:[^"\\]++|\\.)*+)"|\\(.)', re.DOTALL)
+_ROUTE = re.compile(rf"{_HOP}(?>(?:,{_HOP})*):")
+_LOCAL = re.compile(r'(?!@)(?>(?:"(?>(?:[^"\\]++|\\.)*)"|\\.|[^ "\\<>])+)', re.DOTALL)
+_LOCAL_PIECE = re.compile(r'"((?>(?:[^"\\]++|\\.)*))"|\\(.)', re.DOTALL)
 _QUOTED_PAIR = re.compile(r"\\(.)", re.DOTALL)
-_PARAMETER = re.compile(rb"([A-Za-z0-9][A-Za-z0-9-]*+)(?:=([^\x00-\x20\x7f]++))?+")
-_XTEXT = re.compile(rb"(?:[^+]|\+[0-9A-Fa-f]{2})*+", re.DOTALL)
+_PARAMETER = re.compile(rb"([A-Za-z0-9][A-Za-z0-9-]*+)(?>(?:=([^\x00-\x20\x7f]++))?)")
+_XTEXT = re.compile(rb"(?>(?:[^+]|\+[0-9A-Fa-f]{2})*)", re.DOTALL)
 _XTEXT_ESCAPE = re.compile(rb"\+([0-9A-Fa-f]{2})")
 _XTEXT_SPECIAL = re.compile(rb"[^!-*,-<>-~]")
 _ORCPT = re.compile(rb"([A-Za-z0-9][A-Za-z0-9.-]*+);(.*+)")

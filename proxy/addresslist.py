@@ -28,16 +28,16 @@ LENGTH_LIMIT = 128 * 1024
 """Octets (or characters) of one value that are looked at."""
 
 _SIMPLE = re.compile(
-    r'(?:(?:[^"(),:;<>@\[\]\\\x00-\x1f]*+|"[^"\\\x00-\x1f]*+")[ \t]*+(<))?+'
-    r"([A-Za-z0-9!#$%&*+/=?^_`{|}~.-]++)@([A-Za-z0-9_-]++(?:\.[A-Za-z0-9_-]++)*+)"
+    r'(?>(?:(?:[^"(),:;<>@\[\]\\\x00-\x1f]*+|"[^"\\\x00-\x1f]*+")[ \t]*+(<))?)'
+    r"([A-Za-z0-9!#$%&*+/=?^_`{|}~.-]++)@([A-Za-z0-9_-]++(?>(?:\.[A-Za-z0-9_-]++)*))"
     r"(?(1)>)[ \t]*+"
 )
 """One mailbox with nothing remarkable about it: nearly every value there is."""
 
 _TOKEN = re.compile(
-    r'(?s)(?P<quoted>"(?:[^"\\]++|\\.)*+")'
+    r'(?s)(?P<quoted>"(?>(?:[^"\\]++|\\.)*)")'
     r"|(?P<literal>\[[!-Z^-~]*+\])"
-    r"|(?P<atom>(?:[^][<>,;:@()\"\\\x00-\x20\x7f]++|\\.)++)"
+    r"|(?P<atom>(?>(?:[^][<>,;:@()\"\\\x00-\x20\x7f]++|\\.)+))"
     r"|(?P<url>:(?=//))"
     r"|(?P<special>[<>,;:@])"
     r"|(?P<comment>\()"

@@ -31,11 +31,11 @@ MOST_REACHED = 10_000
 
 _MOST_REMEMBERED = 300_000  # mailboxes, over all names that were asked for
 
-_QUOTED = r'"(?:[^"\\]|\\.)*+"'
+_QUOTED = r'"(?>(?:[^"\\]|\\.)*)"'
 _ALIAS = re.compile(rf'({_QUOTED}|[^\s"#:@][^\s":]*+)\s*+:(.*)', re.DOTALL)
-_VIRTUAL = re.compile(rf'((?:{_QUOTED}|[^\s"])++)\s++(.*)', re.DOTALL)
-_ITEM = re.compile(rf'(?:{_QUOTED}|[^",])++|(,)')
-_WORD = re.compile(rf'(?:{_QUOTED}|[^\s"])++')
+_VIRTUAL = re.compile(rf'((?>(?:{_QUOTED}|[^\s"])+))\s++(.*)', re.DOTALL)
+_ITEM = re.compile(rf'(?>(?:{_QUOTED}|[^",])+)|(,)')
+_WORD = re.compile(rf'(?>(?:{_QUOTED}|[^\s"])+)')
 _BRACKETS = re.compile(r"<([^<>]*+)>\s*+\Z")
 _NOBODY = re.compile(r'"?(?:\||/|:include:)')
 

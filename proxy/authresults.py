@@ -34,7 +34,7 @@ MOST_FIELDS = 100
 MOST_RESULTS = 100
 """Results of a field, and properties of a result; a field with more says nothing."""
 
-_PIECE = re.compile(r'([ \t\r\n]*+)("(?:[^"\\]|\\.)*+"|[^ \t\r\n"();=]++|[^ \t\r\n])', re.DOTALL)
+_PIECE = re.compile(r'([ \t\r\n]*+)("(?>(?:[^"\\]|\\.)*)"|[^ \t\r\n"();=]++|[^ \t\r\n])', re.DOTALL)
 _IN_COMMENT = re.compile(r"[()]|\\.", re.DOTALL)
 _NAMELESS = "it does not say who wrote it"
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)

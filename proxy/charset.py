@@ -16,7 +16,7 @@ import re
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _ESCAPE = re.compile(rb"\x1b(\$[@B]|\([BIJ])")
-_EUC = re.compile(rb"(?s)((?:[\xa1-\xfe]{2})++)|\x8e([\xa1-\xdf])|([\x00-\x7f]++|.)")
+_EUC = re.compile(rb"(?s)((?>(?:[\xa1-\xfe]{2})+))|\x8e([\xa1-\xdf])|([\x00-\x7f]++|.)")
 _SEVEN_BITS = bytes(octet & 0x7F for octet in range(256))
 
 

@@ -34,10 +34,10 @@ from kaifu.proxy.headertext import decode, unfold
 
 _FIELD = re.compile(
     rb"([!-9;-~\x80-\xff]++)[ \t]*+:"  # name, white space, colon
-    rb"[^\n]*+(?:\n[ \t][^\n]*+)*+\n?+"  # the first line, continuations, the line end
+    rb"[^\n]*+(?>(?:\n[ \t][^\n]*+)*)\n?+"  # the first line, continuations, the line end
     rb"|(?s:.++)"  # anything else: the rest, in one piece, so that nothing is searched twice
 )
-_MBOX_LINES = re.compile(rb"(?:\xef\xbb\xbf)?+(?:>*+From [ \t]*+[^ \t:\n][^\n]*+(?:\n|\Z))++")
+_MBOX_LINES = re.compile(rb"(?>(?:\xef\xbb\xbf)?)(?>(?:>*+From [ \t]*+[^ \t:\n][^\n]*+(?:\n|\Z))+)")
 _EMPTY_LINE = re.compile(rb"(?:\A|\n)\r?\n")
 _BOM = b"\xef\xbb\xbf"
 

@@ -34,11 +34,11 @@ MAX_HEADER = 65_536
 _EMPTY_LINE = re.compile(rb"\n\r?\n")
 _FIELD = re.compile(rb"[!-9;-~]++[ \t]*+:")
 _LINE_END = re.compile(rb"\r?\n")
-_LATE_HEADER = re.compile(rb"(?:\r?\n)++(?=content-[a-z-]++[ \t]*+:)", re.IGNORECASE)
+_LATE_HEADER = re.compile(rb"(?>(?:\r?\n)+)(?=content-[a-z-]++[ \t]*+:)", re.IGNORECASE)
 _REPORT_DELIMITER = re.compile(
     rb"(?:\A|\n)--([!-~](?:[ -~]{0,199}[!-~])?)[ \t]*+\r?\n(?=content-type[ \t]*+:[ \t]*+message/)", re.IGNORECASE
 )
-_DELIMITER_TAIL = re.compile(rb"(--)?+[ \t\r]*+(\n|\Z)")
+_DELIMITER_TAIL = re.compile(rb"(?>(--)?)[ \t\r]*+(\n|\Z)")
 _NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/]++")
 
 

@@ -22,12 +22,12 @@ MAX_OCTETS = 8192
 _SPACE = re.compile(r"[\s;]*+")
 _TYPE = re.compile(r"\s*+([^\s/;()\"=]++)\s*+/\s*+([^\s/;()\"=]++)")
 _NAME = re.compile(r"([^\s;=()\"]++)\s*+=\s*+")
-_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*+)"?', re.DOTALL)
+_QUOTED = re.compile(r'"((?>(?:[^"\\]|\\.)*))"?', re.DOTALL)
 _TOKEN = re.compile(r"[^;]*+")
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _SECTION = re.compile(r"([^*]+)(?:\*(\d{1,3}))?(\*)?\Z")
 _PERCENT = re.compile(r"%([0-9A-Fa-f]{2})")
-_MARK = re.compile(r'"(?:[^"\\]|\\.)*+"|\\.|[()]', re.DOTALL)
+_MARK = re.compile(r'"(?>(?:[^"\\]|\\.)*)"|\\.|[()]', re.DOTALL)
 
 _Sections = dict[int, tuple[bool, str]]
 """The sections of an RFC 2231 value by their number: is it percent-encoded, and what stands there."""

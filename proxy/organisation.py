@@ -13,7 +13,7 @@ from functools import cache, lru_cache
 from publicsuffixlist import PublicSuffixList
 
 _LONGEST = 253
-_NAME = re.compile(r"[^\[\].:\s]++(?:\.[^\[\].:\s]++)++")
+_NAME = re.compile(r"[^\[\].:\s]++(?>(?:\.[^\[\].:\s]++)+)")
 _NUMBERS = re.compile(r"[0-9.]++")
 
 

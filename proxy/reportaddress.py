@@ -17,7 +17,7 @@ from kaifu.proxy.mimetype import without_comments
 
 _ADDRESS_TYPE = re.compile(r"\s*+([A-Za-z0-9][A-Za-z0-9/_.-]{0,40})\s*+;")
 # An escaped quote is a mark of its own, so that no quote that never closes is looked at twice.
-_MARK = re.compile(r'"(?:[^"\\]|\\.)*+"|\\"|[<>,]', re.DOTALL)
+_MARK = re.compile(r'"(?>(?:[^"\\]|\\.)*)"|\\"|[<>,]', re.DOTALL)
 _CODE_POINT = re.compile(r"\\x\{([0-9A-Fa-f]{1,6})\}")
 
 

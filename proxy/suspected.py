@@ -32,7 +32,7 @@ _CLASSES = {
 _REPORT_CLASS = re.compile(r"report\.ipm\.[a-z0-9.]{0,100}\.(ipnrn|ipnnrn)\Z")
 
 _LATE_REPORT = re.compile(
-    rb"\s*+content-type[ \t]*+:[ \t]*+multipart/report\b[^\n]*+(?:\n[ \t][^\n]*+)*+", re.IGNORECASE
+    rb"\s*+content-type[ \t]*+:[ \t]*+multipart/report\b[^\n]*+(?>(?:\n[ \t][^\n]*+)*)", re.IGNORECASE
 )
 _WEBMAIL_TEXT = re.compile(r"\s*+this is a return receipt for the (?:mail|message) ", re.IGNORECASE)
 _READ_BY = re.compile(r"\s*+your message: .{0,2000}?\bwas read by: ", re.IGNORECASE | re.DOTALL)
