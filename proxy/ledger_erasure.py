@@ -24,7 +24,8 @@ from .ledger import LedgerError
 from .ledger_entries import CELLS_PER_ENTRY, at_text, at_value
 from .ledger_file import BUSY_SECONDS
 from .ledger_holds import Ranges, bodies, ranges_of
-from .ledger_journal import Journal, now
+from .ledger_journal import now
+from .ledger_people import PeopleJournal
 from .ledger_rebuild import DECIDING
 
 RETENTION = "retention"
@@ -75,7 +76,7 @@ class Retention:
 
 
 def erase(
-    journal: Journal,
+    journal: PeopleJournal,
     entries: Iterable[int | tuple[int, int]],
     *,
     ground: str,
@@ -132,7 +133,7 @@ def _delete(db: sqlite3.Connection, first: int, last: int, names: list[str] | No
     return sum(db.execute(f"{sql} AND name = ?", (*values, name)).rowcount for name in names)
 
 
-def hold(journal: Journal, messages: Iterable[int], *, actor: str, reason: str) -> int:
+def hold(journal: PeopleJournal, messages: Iterable[int], *, actor: str, reason: str) -> int:
     """Nothing of these messages may be erased from here on. Returns the entry's number."""
     db, wanted = journal.database(), sorted(set(messages))
     for message in wanted:
@@ -143,7 +144,7 @@ def hold(journal: Journal, messages: Iterable[int], *, actor: str, reason: str) 
     return journal.act("hold", {"messages": wanted}, {"actor": actor, "reason": reason})
 
 
-def release(journal: Journal, held: int, *, actor: str) -> int:
+def release(journal: PeopleJournal, held: int, *, actor: str) -> int:
     """End the hold that this entry began. Returns the entry's number."""
     row = journal.database().execute("SELECT released FROM holds WHERE entry = ? LIMIT 1", (held,)).fetchone()
     if row is None:

@@ -1,7 +1,7 @@
 """The journal: writes facts as entries and cells, and lets them take effect, within one transaction.
 
-Called by the writer thread of :mod:`kaifu.proxy.ledger_sqlite` for the mail path and by the commands that record what a
-person did. A :class:`Journal` wraps a write connection; :meth:`Journal.start` opens a transaction,
+Called by the writer thread of :mod:`kaifu.proxy.ledger_sqlite` for the mail path; what people tell is written by its heir in
+:mod:`kaifu.proxy.ledger_people`. A :class:`Journal` wraps a write connection; :meth:`Journal.start` opens a transaction,
 :meth:`Journal.commit` writes everything with one fsync. Entries are numbered in the order of commits, also when
 several processes write: numbers are read within the write transaction.
 
@@ -15,11 +15,9 @@ import hmac
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
-
-from kaifu.policies.facts import Consent
 
 from .ledger import (
     Begun,
@@ -34,11 +32,11 @@ from .ledger_acts import policy_in_force
 from .ledger_apart import keep_unmatched, leave_traces, purge, secret, without_late
 from .ledger_bodies import body_of, decided, evidence_body, ids_of, personal, report_of
 from .ledger_derive import ATTEMPT_MICROSECONDS, Derived
-from .ledger_entries import SALT_LENGTH, Cell, Entry, at_text, clean, encode, microseconds
+from .ledger_entries import SALT_LENGTH, Cell, Entry, clean, encode, microseconds
 from .ledger_file import begin_writing
 from .ledger_keys import report_key
 from .ledger_look import nobody_said
-from .ledger_pairs import answers_between, is_known, link, message_of, pairable, revocable_pair
+from .ledger_pairs import is_known, link, message_of
 from .ledger_seal import batch_of, genesis, leaf, skip
 from .ledger_states import answered, outcome_after
 
@@ -184,8 +182,6 @@ class Journal:
             self._salts, start = os.urandom(max(octets, 4096)), 0
         self._salts_used = start + octets
         return self._salts[start : start + octets]
-
-    # What a host tells.
 
     def begin(self, record: Record) -> Begun:
         """Write what is known before the final dot. See :meth:`kaifu.proxy.ledger.Ledger.begin`."""
@@ -376,58 +372,7 @@ class Journal:
         """Remember Message-IDs of mail that leaves no record, each with the time (UTC microseconds)."""
         leave_traces(self._db, traces)
 
-    # What a person tells.
-
-    def consent(self, person: str, value: Consent, actor: str, note: str) -> int:
-        """Write what a person (``Mailbox.key``) said about being asked. Returns the entry's number."""
-        cells: dict[str, Any] = {"person": person, "actor": actor}
-        if note:
-            cells["note"] = note
-        self._nobody_said = False
-        return self._write("consent", now(), None, {"value": value.value}, cells)
-
-    def attest(self, recipient: int, value: str, seen_at: int, actor: str, note: str) -> int:
-        """Write what somebody says to have learned of a recipient otherwise. Returns the entry's number."""
-        self.flush()
-        row = self._db.execute("SELECT message FROM recipients WHERE id = ?", (recipient,)).fetchone()
-        if row is None:
-            raise LedgerError(f"the ledger has no recipient {recipient}")
-        body = {"recipient": recipient, "value": value, "seen_at": at_text(seen_at)}
-        return self._write("attested", now(), row[0], body, {"note": note, "actor": actor})
-
-    def pair(self, recipient: int, other: str, actor: str, note: str) -> int:
-        """Write that another address answers for a recipient, in every message to it. Returns the entry's number."""
-        self.flush()
-        message, address, asked, key = pairable(self._db, recipient, clean(other))
-        body = {"recipient": recipient, "evidence": answers_between(self._db, asked, key)}
-        cells = {"asked": address, "other": other, "note": note, "actor": actor}
-        return self._write("paired", now(), message, body, cells)
-
-    def unpair(self, entry: int, recipients: Iterable[int], actor: str) -> int:
-        """Take back a pairing with one of these recipients. Returns the entry's number."""
-        self.flush()
-        message = revocable_pair(self._db, entry, recipients)
-        return self._write("revoked", now(), message, {"entry": entry}, {"actor": actor})
-
-    def act(self, kind: str, body: dict[str, Any], cells: dict[str, Any], message: int | None = None) -> int:
-        """Write that somebody did something which moves no state. Returns the entry's number."""
-        return self._write(kind, now(), message, body, cells)
-
     def policy(self, digest: str, mode: str, text: str, at: int) -> None:
         """Write that a policy is in force, unless it is the one that was recorded last."""
         if policy_in_force(self._db) != digest:
             self._write("policy", at, None, {"digest": digest, "mode": mode}, {"text": text})
-
-    def revoke(self, entry: int, recipients: Iterable[int], actor: str) -> int:
-        """Take back an attestation about one of these recipients. Returns the entry's number."""
-        self.flush()
-        row = self._db.execute(
-            "SELECT e.recipient, e.revoked, r.message FROM evidence e JOIN recipients r ON r.id = e.recipient"
-            " WHERE e.entry = ? AND e.kind = 'attested'",
-            (entry,),
-        ).fetchone()
-        if row is None or row[0] not in set(recipients):
-            raise LedgerError(f"entry {entry} is no note about this recipient")
-        if row[1] is not None:
-            raise LedgerError(f"entry {entry} was revoked already, by entry {row[1]}")
-        return self._write("revoked", now(), row[2], {"entry": entry}, {"actor": actor})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,7 +20,7 @@ from kaifu.proxy.ledger import (
     Verdict,
 )
 from kaifu.proxy.ledger_file import Store, prepare
-from kaifu.proxy.ledger_journal import Journal
+from kaifu.proxy.ledger_people import PeopleJournal, transaction
 from kaifu.proxy.migrations import DERIVED
 
 NOON = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
@@ -78,17 +78,9 @@ def store(path: Path) -> Iterator[Store]:
         opened.close()
 
 
-@contextmanager
-def journal(opened: Store) -> Iterator[Journal]:
+def journal(opened: Store) -> AbstractContextManager[PeopleJournal]:
     """A journal in one transaction, committed at the end."""
-    made = Journal(opened.db)
-    made.start()
-    try:
-        yield made
-        made.commit()
-    except BaseException:
-        made.rollback()
-        raise
+    return transaction(opened.db)
 
 
 def tables(path: Path, names: tuple[str, ...] = DERIVED) -> dict[str, list[tuple[Any, ...]]]:

@@ -15,7 +15,7 @@ from kaifu.policies.facts import Consent
 from kaifu.proxy.ledger import EvidenceKind, Outcome, Record, Verdict
 from kaifu.proxy.ledger_entries import Entry, encode
 from kaifu.proxy.ledger_erasure import erase, hold, release
-from kaifu.proxy.ledger_journal import Journal
+from kaifu.proxy.ledger_people import PeopleJournal
 from kaifu.proxy.ledger_rebuild import rebuild
 from kaifu.proxy.ledger_seal import batch_of, genesis, leaf, skip
 from kaifu.proxy.migrations import DERIVED
@@ -25,7 +25,7 @@ EVIDENCE = (*SOURCES, *DERIVED)
 OTHER = "suzuki@partner.example"
 
 
-Step = Callable[[Journal], object]
+Step = Callable[[PeopleJournal], object]
 
 
 def _delivered(asked: Record) -> Step:

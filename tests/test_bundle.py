@@ -38,8 +38,7 @@ from kaifu.proxy.ledger_bundle import Wanted, bundle, packed
 from kaifu.proxy.ledger_desk import Desk, Handover
 from kaifu.proxy.ledger_entries import canonical, microseconds
 from kaifu.proxy.ledger_erasure import erase
-from kaifu.proxy.ledger_journal import Journal
-from kaifu.proxy.ledger_people import writing
+from kaifu.proxy.ledger_people import PeopleJournal, writing
 
 KAIFU = Path(sys.executable).with_name("kaifu")
 TANAKA = "tanaka@partner.example"
@@ -430,7 +429,7 @@ def any_evidence(chance: random.Random, number: int) -> Evidence:
     )
 
 
-def say_something(adding: Journal, chance: random.Random) -> None:
+def say_something(adding: PeopleJournal, chance: random.Random) -> None:
     """A note, a pairing, or what takes one back, if there is any."""
     recipient, entry, action = chance.randint(1, 3), chance.randint(1, 60), chance.randrange(4)
     with suppress(LedgerError):

@@ -21,15 +21,15 @@ from kaifu.proxy.ledger_blocking import BlockingLedger
 from kaifu.proxy.ledger_entries import microseconds
 from kaifu.proxy.ledger_erasure import erase
 from kaifu.proxy.ledger_file import Store
-from kaifu.proxy.ledger_journal import Journal
 from kaifu.proxy.ledger_open import open_ledger
+from kaifu.proxy.ledger_people import PeopleJournal
 from kaifu.proxy.ledger_read import Filter, Row, rows
 from kaifu.proxy.ledger_rebuild import rebuild
 
 MEIER, KUDO = "meier@other.example", "kudo@partner.example"
 OTHER = Verdict.OTHER_ADDRESS
 
-Write = Callable[[Journal], object]
+Write = Callable[[PeopleJournal], object]
 
 
 def one(path: Path, *writes: Write) -> Row:
@@ -105,7 +105,7 @@ def test_another_address_counts_while_it_is_paired_before_and_after(tmp_path: Pa
 
 
 def test_one_mailbox_is_one_whether_known_as_an_alias_or_by_a_pairing(tmp_path: Path) -> None:
-    def nobody_knew_for_whom(writing: Journal) -> object:
+    def nobody_knew_for_whom(writing: PeopleJournal) -> object:
         cites = {"original_message_id": "1@example.co.jp"}
         made = receipt(None, "deleted", by=MEIER, verdict=OTHER, details=cites, message_id="n")
         return writing.begin(record(key=b"r", evidence=(made,)))
@@ -245,7 +245,7 @@ class Play:
             with journal(self.opened) as writing:
                 self._step(writing, step)
 
-    def _step(self, writing: Journal, step: Any) -> None:
+    def _step(self, writing: PeopleJournal, step: Any) -> None:
         match step:
             case "pair":
                 self.entries["pair"] = writing.pair(1, MEIER, "root", "")

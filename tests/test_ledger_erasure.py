@@ -19,7 +19,7 @@ from kaifu.proxy import ledger_erasure
 from kaifu.proxy.ledger import LedgerError, Outcome
 from kaifu.proxy.ledger_erasure import clear_log, erase, hold, release
 from kaifu.proxy.ledger_file import Store
-from kaifu.proxy.ledger_journal import Journal
+from kaifu.proxy.ledger_people import PeopleJournal
 from kaifu.proxy.ledger_rebuild import rebuild
 from kaifu.proxy.migrations import DERIVED
 
@@ -32,7 +32,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "ledger.db"
 
 
-def about_person(writing: Journal, number: int) -> None:
+def about_person(writing: PeopleJournal, number: int) -> None:
     """A message to a person, its outcome, a receipt, and what the person said about being asked."""
     asked = record(
         to(PERSON, retain_days=number),
@@ -154,10 +154,10 @@ def test_of_two_things_a_person_said_the_one_that_is_left_holds(path: Path) -> N
     assert tables(path) == before
 
 
-def refused(opened: Store, work: Callable[[Journal], object]) -> str:
+def refused(opened: Store, work: Callable[[PeopleJournal], object]) -> str:
     """Why the work is refused; it leaves nothing behind."""
     before = tables(opened.path), tables(opened.path, ("entries", "cells", "batches"))
-    writing = Journal(opened.db)
+    writing = PeopleJournal(opened.db)
     writing.start()
     with pytest.raises(LedgerError) as raised:
         work(writing)
@@ -244,7 +244,7 @@ def test_erasing_any_one_cell_of_any_entry_gives_the_tables_of_a_rebuild(path: P
                                  " ON h.message = e.message AND h.released IS NULL)").fetchall()  # fmt: skip
         for entry, name in tried:
             with closing(tampering.copy_of(original)) as db:
-                writing = Journal(db)
+                writing = PeopleJournal(db)
                 writing.start()
                 erase(writing, [entry], ground="request", actor="root", cells=[name])
                 writing.commit()

@@ -17,7 +17,8 @@ from kaifu.policies.facts import Consent
 from kaifu.proxy.ledger import Begun, EvidenceKind, Grade, LedgerError, Outcome, RequestState, Verdict
 from kaifu.proxy.ledger_erasure import erase, hold, release
 from kaifu.proxy.ledger_file import Store
-from kaifu.proxy.ledger_journal import Journal, now
+from kaifu.proxy.ledger_journal import now
+from kaifu.proxy.ledger_people import PeopleJournal
 from kaifu.proxy.ledger_rebuild import rebuild
 from kaifu.proxy.ledger_verify import verify
 
@@ -89,7 +90,7 @@ histories = st.lists(begins | begins | finishes | finishes | evidence | people |
 
 def write(opened: Store, history: list[tuple[Any, ...]]) -> None:
     """Let a history happen, in as many transactions as it says."""
-    writing, begun = Journal(opened.db), list[Begun]()
+    writing, begun = PeopleJournal(opened.db), list[Begun]()
     writing.start()
     for what, *given_ in history:
         try:
