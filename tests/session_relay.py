@@ -30,6 +30,14 @@ KAIFU = Path(sys.executable).with_name("kaifu")
 KEEP = "version: 1\n"
 """The policy that names nothing."""
 
+ASK_ALL = """\
+version: 1
+rules:
+  - name: ask all
+    when: {direction: outbound}
+    then: {request: add}
+"""
+
 
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """``over`` laid over ``base``, mapping by mapping."""

@@ -16,18 +16,11 @@ import pytest
 from tests.postfix_harness import Dovecot, Postfix, free_port, missing, system_folder
 from tests.postfix_site import SETUPS, letter, running, send
 from tests.session_next_hop import DEADLINE
-from tests.session_relay import Client, Relay, make_certificate
+from tests.session_relay import ASK_ALL, Client, Relay, make_certificate
 
 WHY_NOT = missing("postfix", "dovecot", "doveadm")
 pytestmark = pytest.mark.skipif(WHY_NOT is not None, reason=str(WHY_NOT))
 
-POLICY = """\
-version: 1
-rules:
-  - name: ask all
-    when: {direction: outbound}
-    then: {request: add}
-"""
 SENDER, TO = "tanaka@example.co.jp", "suzuki@partner.example"
 
 
@@ -52,7 +45,7 @@ def next_hop(tls: tuple[Path, Path] | None = None, main: str = "") -> Iterator[P
 @contextmanager
 def relay_to(port: int, directory: Path, **relay: Any) -> Iterator[Relay]:
     """A relay in front of a port; it must also end well."""
-    with Relay(directory, port, POLICY, {"relay": relay}) as one:
+    with Relay(directory, port, ASK_ALL, {"relay": relay}) as one:
         yield one
         one.stop()
 

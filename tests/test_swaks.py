@@ -10,18 +10,11 @@ from pathlib import Path
 import pytest
 from tests.postfix_harness import Dovecot, Postfix, missing, program, system_folder
 from tests.session_next_hop import DEADLINE, NextHop
-from tests.session_relay import Relay, make_certificate
+from tests.session_relay import ASK_ALL, Relay, make_certificate
 
 WHY_NOT = missing("postfix", "swaks", "dovecot", "doveadm")
 pytestmark = pytest.mark.skipif(WHY_NOT is not None, reason=str(WHY_NOT))
 
-POLICY = """\
-version: 1
-rules:
-  - name: ask all
-    when: {direction: outbound}
-    then: {request: add}
-"""
 SENDER, TO = "tanaka@example.co.jp", "suzuki@partner.example"
 SECRET = Dovecot.PASSWORDS[SENDER]
 
@@ -61,7 +54,7 @@ def relay(
     listeners = [{"address": "127.0.0.1:0", "tls": tls} for tls in ("none", "starttls", "implicit")]
     tls = {"certificate": str(certificate[0]), "key": str(certificate[1])}
     settings = {"relay": {"listen": listeners, "tls": tls}}
-    with Relay(tmp_path_factory.mktemp("relay"), next_hop.port, POLICY, settings) as one:
+    with Relay(tmp_path_factory.mktemp("relay"), next_hop.port, ASK_ALL, settings) as one:
         yield one
         one.stop()
 
@@ -141,7 +134,7 @@ def stranger(
     tls = {"certificate": str(certificate[0]), "key": str(certificate[1])}
     listeners = [{"address": "127.0.0.1:0", "tls": tls} for tls in ("starttls", "implicit")]
     settings = {"relay": {"listen": listeners, "tls": tls, "clients": ["192.0.2.0/24"]}}
-    with Relay(tmp_path_factory.mktemp("stranger"), submission.port, POLICY, settings) as one:
+    with Relay(tmp_path_factory.mktemp("stranger"), submission.port, ASK_ALL, settings) as one:
         yield one
         one.stop()
 
