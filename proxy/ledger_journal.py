@@ -111,8 +111,9 @@ class Journal:
             self._purge_at = time.monotonic() + PURGE_SECONDS
 
     def database(self) -> sqlite3.Connection:
-        """The connection, which sees everything that was written in this transaction."""
+        """The connection, which sees everything that was written in this transaction. Its rows may be changed (erasure)."""
         self.flush()
+        self._attempts.clear()
         return self._db
 
     def flush(self) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.ledger_values import journal, receipt, record, store, tables, to
 
@@ -142,8 +142,12 @@ def test_a_rebuild_gives_the_very_same_tables(
         assert tables(path) == before
 
 
+_AGAIN = ("begin", record(to(ADDRESSES[0]), key=b"k1", mint_host="h.example"))
+
+
 @settings(max_examples=settings().max_examples * 20 // 100)
 @given(histories)
+@example([_AGAIN, ("erase", [(0, 0)], None), _AGAIN])  # an attempt that is erased is not continued
 def test_how_facts_are_grouped_into_transactions_changes_nothing(
     tmp_path_factory: pytest.TempPathFactory, history: list[tuple[Any, ...]]
 ) -> None:
