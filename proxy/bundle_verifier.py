@@ -153,6 +153,8 @@ def _entry(given: dict[str, Any], hop: dict[str, Any]) -> dict[str, Any]:
     number, first, last = _number(given["entry"]), _number(hop["first"]), _number(hop["last"])
     if not first <= number <= last:
         raise ProofError(f"entry {number} is not in batch {hop['batch']}, which has the entries {first} to {last}")
+    if not isinstance(given["path"], list):
+        raise ProofError("the path from the entry to the root of its batch is no list")
     path = [_hash(each) for each in given["path"]]
     found = leaf(given["body"].encode())
     if root_above(found, number - first, last - first + 1, path) != _hash(hop["root"]):
@@ -263,7 +265,10 @@ def entry_of(given: dict[str, Any]) -> Entry:
 
 def facts_of(ledger: str, entries: Sequence[Entry], recipients: Sequence[int]) -> dict[str, Any]:
     """What these entries, in order, say about these recipients of one message. Raises what a body raises that is none."""
-    started, sent = next((body, cells) for body, cells in entries if body["kind"] == "message")
+    messages = [(body, cells) for body, cells in entries if body["kind"] == "message"]
+    if not messages:
+        raise ProofError("the message itself is not among the entries of proof.json")
+    started, sent = messages[0]
     ids = sent.get("ids", {})
     return {
         "ledger": ledger,
@@ -783,7 +788,9 @@ class _Chain:
         self.ledger = bytes.fromhex(proof["ledger"])
         self._hops = {_number(hop["batch"]): hop for hop in proof["batches"]}
         starts = [_number(each) for each in proof["anchors"]]
-        newest = max(starts)
+        if not starts or starts != sorted(set(starts)):
+            raise ProofError("proof.json does not name its anchors in order, each once")
+        newest = starts[-1]
         self.heads: dict[int, bytes] = {newest: _hash(proof["head"]), 0: genesis(self.ledger)}
         wanted = [*starts, *(_number(each["batch"]) for each in proof["entries"])]
         used = {step for end in wanted for step in self._follow(newest, end)}

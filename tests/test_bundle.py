@@ -608,7 +608,7 @@ HOSTILES: list[Any] = [
 
 @pytest.mark.parametrize("name", ["record.json", "proof.json"])
 def test_any_value_that_was_changed_taken_out_or_swapped_is_found(members: Members, name: str, long_run: bool) -> None:
-    chance, before = random.Random(name), json.loads(members[name])
+    chance, before, told = random.Random(name), json.loads(members[name]), check(members).record
     places = [place for place in values(before) if place]
     for _ in range(5000 if long_run else 300):
         changed = json.loads(members[name])
@@ -625,7 +625,9 @@ def test_any_value_that_was_changed_taken_out_or_swapped_is_found(members: Membe
             other = chance.choice(list(inner) if isinstance(inner, dict) else range(len(inner)))
             inner[last], inner[other] = inner[other], inner[last]
         if canonical(changed) != canonical(before):
-            assert check({**members, name: written(changed)}).problems, (way, last, inner)
+            found = check({**members, name: written(changed)})
+            # To name another of its batches as a place to start from proves nothing else.
+            assert found.problems or (way == ["anchors"] and found.record == told), (way, last, inner)
 
 
 def test_a_lie_told_in_all_files_is_found(ledger: Path, members: Members) -> None:

@@ -164,7 +164,7 @@ def rows(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return told
 
 
-@pytest.mark.parametrize(("case", "answer"), enumerate(ANSWERS), ids=[answer.title for answer in ANSWERS])
+@pytest.mark.parametrize(("case", "answer"), list(enumerate(ANSWERS)), ids=[answer.title for answer in ANSWERS])
 def test_an_answer_confirms_as_far_as_it_is_proven(rows: dict[str, dict[str, Any]], case: int, answer: Answer) -> None:
     for kind, expected in (("loose", answer.loose), ("strict", answer.strict)):
         row = rows[number_of(case, kind)]
