@@ -912,6 +912,7 @@ def load(path: str) -> dict[str, bytes]:
             if len(set(names)) != len(names):
                 raise ProofError("the archive has a member twice")
             return _limited((name, archive.open(name)) for name in names)
+    # NotImplementedError: how zipfile says that it does not know a member's compression.
     except (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError, zlib.error, *_FAULTS) as error:
         raise ProofError(f"the archive cannot be read: {error}") from None
 
