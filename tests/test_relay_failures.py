@@ -211,14 +211,17 @@ def test_with_a_locked_ledger_mail_that_needs_it_is_deferred_and_other_mail_pass
 
 
 def _move(relay: Relay, elsewhere: Path) -> Callable[[], None]:
-    """Take the ledger away as an administrator does, with all that belongs to it; what is returned puts it back."""
+    """Take the ledger away as an administrator does, with all that belongs to it; what is returned puts it back.
+
+    The database goes first and comes back last: the relay tries every second, and must never find it without its log.
+    """
     elsewhere.mkdir()
-    files = list(relay.directory.glob("ledger.db*"))
+    files = sorted(relay.directory.glob("ledger.db*"))
     for file in files:
         file.rename(elsewhere / file.name)
 
     def back() -> None:
-        for file in files:
+        for file in reversed(files):
             (elsewhere / file.name).rename(file)
 
     return back
