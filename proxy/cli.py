@@ -17,17 +17,18 @@ from io import TextIOWrapper
 
 import click
 
-COMMANDS = {
-    "relay": ("cli_run", "relay"),
-    "milter": ("cli_milter", "milter"),
-    "demo": ("cli_demo", "demo"),
-    "config": ("cli_config", "config"),
-    "policy": ("cli_policy", "policy"),
-    "inspect": ("cli_inspect", "inspect"),
-    "receipts": ("cli_receipts", "receipts"),
-    "audit": ("cli_audit", "audit"),
-    "ledger": ("cli_ledger", "ledger"),
+COMMANDS: dict[str, tuple[str, str]] = {
+    "relay": (f"{__package__}.cli_run", "relay"),
+    "milter": (f"{__package__}.cli_milter", "milter"),
+    "demo": (f"{__package__}.cli_demo", "demo"),
+    "config": (f"{__package__}.cli_config", "config"),
+    "policy": (f"{__package__}.cli_policy", "policy"),
+    "inspect": (f"{__package__}.cli_inspect", "inspect"),
+    "receipts": (f"{__package__}.cli_receipts", "receipts"),
+    "audit": (f"{__package__}.cli_audit", "audit"),
+    "ledger": (f"{__package__}.cli_ledger", "ledger"),
 }
+"""Word to module and attribute. Packages above this one add theirs (:mod:`kaifu.tui.main`)."""
 
 
 class LazyGroup(click.Group):
@@ -40,7 +41,7 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module, attribute = COMMANDS[cmd_name]
-        command = getattr(import_module(f"{__package__}.{module}"), attribute)
+        command = getattr(import_module(module), attribute)
         assert isinstance(command, click.Command)
         return command
 

@@ -28,9 +28,11 @@ DOORS = {
     "aiosmtpd": ["proxy.cli_demo"],
     "milter": ["proxy.milter"],
     "uvloop": ["proxy.cli_run"],
-    "click": ["proxy.cli", "proxy.cli_*", "proxy.ledger_cli"],
+    "babel": ["tui.words"],
+    "click": ["proxy.cli", "proxy.cli_*", "proxy.ledger_cli", "tui.command"],
     "publicsuffixlist": ["proxy.organisation"],
-    "rich": ["proxy.cli_*", "proxy.ledger_cli", "proxy.ledger_shown"],
+    "rich": ["proxy.cli_*", "proxy.ledger_cli", "proxy.ledger_shown", "tui.*"],
+    "textual": ["tui.*"],
 }
 
 # What a message needs to be judged by. `os` and `time` are in every interpreter, so only the linter can forbid them.

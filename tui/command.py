@@ -1,0 +1,41 @@
+"""``kaifu tui``: the terminal screens.
+
+Asks who calls before anything is shown. Exit status 0; 2 for settings or a caller that will not do, and where there is no terminal.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+
+import click
+
+from kaifu.proxy.access import Role, refusal
+from kaifu.proxy.ledger_cli import Failure, can_show, chosen, ledger_options, trusted_settings
+from kaifu.proxy.ledger_states import MARKS
+
+from .look import Look
+from .words import LANGUAGES, language_of_terminal
+
+
+@click.command()
+@click.option(
+    "--language", type=click.Choice(LANGUAGES), help="Of the screens; else that of the settings, else of the locale."
+)
+@click.option("--marks", type=click.Choice(("unicode", "ascii")), help="ascii: nothing but ASCII is drawn.")
+@click.option("--theme", type=click.Choice(("dark", "light")), help="Colours for a dark or a light terminal.")
+@ledger_options
+def tui(config: str | None, ledger_url: str | None, **given: str | None) -> None:
+    """Screens over the ledger: what the policy does, who was asked, who has answered, and whether the record stands."""
+    where = chosen(config, ledger_url)
+    if not where.who.allows(Role.VIEWER):
+        raise Failure(refusal(where.who, Role.VIEWER, "kaifu tui"))
+    if not sys.stdin.isatty() or not sys.stdout.isatty():
+        raise Failure("kaifu tui needs a terminal; for scripts there are kaifu receipts, audit and ledger")
+    settings = None if ledger_url is not None and config is None else trusted_settings(config, where.who.caller)
+    marks = "unicode" if can_show("".join(MARKS["unicode"])) else "ascii"
+    look = Look(language=language_of_terminal(), marks=marks)  # type: ignore[arg-type]
+    look = replace(look, **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+    from .app import KaifuApp
+
+    KaifuApp(where, settings, look).run()
