@@ -73,7 +73,7 @@ _filters = with_options(
     _words_option("--grade", "grades", (*Grade, EvidenceKind.ATTESTED)),
     _words_option("--outcome", "outcomes", tuple(Outcome)),
     click.option("--message-id", metavar="ID", help="The Message-ID, with or without brackets."),
-    click.option("--subject", metavar="TEXT", help="Part of the subject."),
+    click.option("--subject", metavar="TEXT", multiple=True, help="Part of the subject; several must all occur."),
 )
 
 

@@ -40,12 +40,12 @@ from .ledger_look import look
 from .ledger_pairs import answers_between, pairable
 from .ledger_people import CONFIRMED_BY, record, writing
 from .ledger_places import PlaceError, behind, newest_anchor, places_of, send
-from .ledger_read import Filter, Place, Row, count, messages_called, page, rows
+from .ledger_read import Filter, Order, Place, Row, count, messages_called, page, rows
 from .ledger_rebuild import rebuild
 from .ledger_verify import Report, verify
 from .settings import Anchors
 
-__all__ = ["CONFIRMED_BY", "WHAT", "Act", "ActFilter", "Desk", "Detail", "Filter", "Handover", "Place", "Row"]
+__all__ = ["CONFIRMED_BY", "WHAT", "Act", "ActFilter", "Desk", "Detail", "Filter", "Handover", "Order", "Place", "Row"]
 
 
 @dataclass(frozen=True, slots=True)

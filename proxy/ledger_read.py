@@ -15,6 +15,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import Any, NamedTuple, TypeVar
 
 from .ledger import EvidenceKind
@@ -24,9 +25,20 @@ from .ledger_bodies import REPORTS
 from .ledger_entries import CELLS_PER_ENTRY, Entry, decode
 from .ledger_keys import number_of, search_key
 from .ledger_states import Standing, is_list
+from .subjectgrams import folded, holds
 
 _SMALL = 10_000
 _Listed = TypeVar("_Listed")
+
+
+class Order(StrEnum):
+    """What a list is ordered by. Within one recipient, sender, state or rule the newest come first."""
+
+    TIME = "time"
+    TO = "to"
+    FROM = "from"
+    STATE = "state"
+    RULE = "rule"
 
 
 class Place(NamedTuple):
@@ -87,7 +99,7 @@ class Filter:
 
     ``since`` is included, ``until`` is not. ``person`` is sender or recipient. ``person``, ``sender`` and ``to`` are addresses,
     ``@domain``, ``@.domain`` with subdomains, or any part of an address. ``grades``: of the confirmation, which a list has none of; :data:`ATTESTED`: of what
-    a person noted beside it.
+    a person noted beside it. ``subject``: parts of the subject, all of which it has (see :mod:`kaifu.proxy.subjectgrams`).
     """
 
     since: int | None = None
@@ -104,7 +116,7 @@ class Filter:
     grades: tuple[str, ...] = ()
     message: int | None = None
     message_id: str | None = None
-    subject: str | None = None
+    subject: tuple[str, ...] = ()
 
 
 ATTESTED = EvidenceKind.ATTESTED.value
@@ -235,8 +247,10 @@ class _Question:
             self.add("m.id_hash = ? AND m.message_id = ?", number_of(wanted.message_id), wanted.message_id)
         if wanted.rule is not None:
             self.add("r.rule = ?", wanted.rule)
-        if wanted.subject is not None:
-            self.add("instr(lower(m.subject), lower(?)) > 0", wanted.subject)
+        if wanted.subject:
+            words = tuple(map(folded, wanted.subject))
+            self._db.create_function("has_words", 1, lambda subject: holds(subject, words), deterministic=True)
+            self.add("has_words(m.subject)")
 
     def _one_of(self, column: str, values: Sequence[str]) -> None:
         if values:

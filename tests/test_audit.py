@@ -190,7 +190,7 @@ def busy(ledger: Path) -> Path:
     with desk(ledger, Role.ADMIN) as at:
         for name in LOOKING:
             METHODS[name][1](at)
-        list(at.rows(Filter(subject="=1+1\x1b[2J"), what="export"))
+        list(at.rows(Filter(subject=("=1+1\x1b[2J",)), what="export"))
         note = at.attest(1, "phone", 0, "=cmd\x1b[31m")
         at.revoke(note, (1,))
         at.consent(YAMADA, Consent.DENIED, "by letter")
