@@ -7,7 +7,8 @@ transaction, and nothing writes but the entries of who looked.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from datetime import datetime
 
 from textual.app import App, SystemCommand
 from textual.binding import Binding
@@ -15,7 +16,7 @@ from textual.reactive import reactive
 from textual.screen import Screen
 
 from kaifu.proxy.access import Role
-from kaifu.proxy.ledger_cli import Chosen
+from kaifu.proxy.ledger_cli import Chosen, right_now
 from kaifu.proxy.settings import Settings
 
 from .asking import Asker, GivenUpError, TroubleError
@@ -33,7 +34,8 @@ SCREENS: tuple[type[KaifuScreen], ...] = (OverviewScreen, ReceiptsScreen, Policy
 
 
 class KaifuApp(App[None]):
-    """``settings`` None: only a ledger was named. ``look``: language, marks and theme."""
+    """``settings`` None: only a ledger was named. ``look``: language, marks and theme. ``clock``: UTC microseconds since 1970.
+    ``pulse_seconds`` None: changes are looked for only when :meth:`pulse` is called."""
 
     TITLE = "kaifu"
     CSS_PATH = "app.tcss"
@@ -48,13 +50,23 @@ class KaifuApp(App[None]):
 
     trouble: reactive[str] = reactive("", init=False)
 
-    def __init__(self, where: Chosen, settings: Settings | None = None, look: Look | None = None) -> None:
+    def __init__(
+        self,
+        where: Chosen,
+        settings: Settings | None = None,
+        look: Look | None = None,
+        *,
+        clock: Callable[[], int] = right_now,
+        pulse_seconds: float | None = PULSE_SECONDS,
+    ) -> None:
         self.look = look or Look()
         speak(self.look.language)
         super().__init__()
         self.where = where
         self.settings = settings
-        self.asker = Asker(where)
+        self.clock = clock
+        self._pulse_seconds = pulse_seconds
+        self.asker = Asker(where, lambda: datetime.fromtimestamp(clock() / 1e6, where.zone).date())
         self._version: int | None = None
         self._bindings = translated(self._bindings)
         for theme in THEMES.values():
@@ -73,12 +85,14 @@ class KaifuApp(App[None]):
     def on_mount(self) -> None:
         self.set_class(self.look.marks == "ascii", "-ascii")
         self.switch_mode(OverviewScreen.NAME)
-        self.set_interval(PULSE_SECONDS, self._pulse)
+        if self._pulse_seconds is not None:
+            self.set_interval(self._pulse_seconds, self.pulse)
 
     def on_unmount(self) -> None:
         self.asker.close()
 
-    def _pulse(self) -> None:
+    def pulse(self) -> None:
+        """Ask whether the ledger changed, and tell the screen that is shown if so."""
         self.run_worker(self._look_for_changes(), group="pulse", exclusive=True)
 
     async def _look_for_changes(self) -> None:
@@ -92,8 +106,10 @@ class KaifuApp(App[None]):
             return
         changed, self._version = version != self._version, version
         self.trouble = ""
-        if changed and isinstance(self.screen, KaifuScreen):
-            self.screen.ledger_changed()
+        if isinstance(self.screen, KaifuScreen):
+            if changed:
+                self.screen.ledger_changed()
+            self.screen.pulsed()
 
     def watch_trouble(self, sentence: str) -> None:
         for line in self.screen.query(TroubleLine):
