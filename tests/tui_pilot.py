@@ -36,7 +36,7 @@ from kaifu.proxy.ledger_cli import Chosen
 from kaifu.proxy.ledger_entries import microseconds
 from kaifu.proxy.settings import Settings
 from kaifu.tui.app import KaifuApp
-from kaifu.tui.look import Look
+from kaifu.tui.look import Look, Marks
 
 SIZE = (80, 24)
 NOW = microseconds(NOON) + 3_600_000_000
@@ -90,7 +90,7 @@ class Seen:
             await self.pilot.press(key)
             await self.settle()
 
-    async def type(self, text: str) -> None:
+    async def write(self, text: str) -> None:
         """Type a text into what has the focus, at once."""
         await self.pilot.press(*text)
         await self.settle()
@@ -139,7 +139,8 @@ class Seen:
 
     def posted(self, kind: type[Kind]) -> list[Kind]:
         """The messages of a kind that were posted until now, each once."""
-        return list({id(message): message for message in self.messages if isinstance(message, kind)}.values())
+        found: dict[int, Kind] = {id(message): message for message in self.messages if isinstance(message, kind)}
+        return list(found.values())
 
 
 @asynccontextmanager
@@ -150,7 +151,7 @@ async def opened(
     role: Role = Role.ADMIN,
     who: Access | None = None,
     language: str = "en",
-    marks: str = "unicode",
+    marks: Marks = "unicode",
     theme: str = "dark",
     size: tuple[int, int] = SIZE,
     zone: tzinfo = UTC,
@@ -166,7 +167,7 @@ async def opened(
             settings,
             Look(language, marks, theme),
             clock=clock,
-            pulse_seconds=None,  # type: ignore[arg-type]
+            pulse_seconds=None,
         )
         app.animation_level = "none"
         async with app.run_test(size=size, notifications=True, message_hook=messages.append) as pilot:

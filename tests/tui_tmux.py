@@ -115,7 +115,7 @@ class Terminal:
         """Press keys as tmux names them: ``Enter``, ``C-p``, ``Down``, ``x``."""
         self._tmux("send-keys", *keys)
 
-    def type(self, text: str) -> None:
+    def write(self, text: str) -> None:
         """Type a text."""
         self._tmux("send-keys", "-l", text)
 
