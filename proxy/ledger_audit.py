@@ -48,6 +48,33 @@ class ActFilter:
     message: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class PolicyVersion:
+    """A policy that was in force. ``at``: since when (UTC microseconds), ``until``: the next one's, None for the last recorded.
+
+    ``text``: the file; None when it was erased.
+    """
+
+    entry: int
+    at: int
+    until: int | None
+    digest: str
+    mode: str
+    text: str | None
+
+
+def policy_versions(db: sqlite3.Connection, limit: int) -> list[PolicyVersion]:
+    """The policies that were in force last, newest first."""
+    rows = db.execute("SELECT entry, at, digest, mode FROM policies ORDER BY entry DESC LIMIT ?", (limit,)).fetchall()
+    found, until = list[PolicyVersion](), None
+    for entry, at, digest, mode in rows:
+        written = entry_of(db, entry)
+        text = None if written is None else written.cells.get("text")
+        found.append(PolicyVersion(entry, at, until, digest, mode, text))
+        until = at
+    return found
+
+
 def acts_page(
     db: sqlite3.Connection,
     wanted: ActFilter,

@@ -85,6 +85,7 @@ CREATE INDEX recipients_address ON recipients (address_key, at) WHERE address_ke
 CREATE INDEX recipients_rule ON recipients (rule, at) WHERE rule IS NOT NULL;
 CREATE INDEX recipients_grade ON recipients (grade, at) WHERE grade IS NOT NULL;
 CREATE INDEX recipients_attested ON recipients (at) WHERE attested > 0;
+CREATE INDEX recipients_told ON recipients (state, at, request, grade) WHERE state NOT IN ('waiting', 'not-asked');
 CREATE TABLE attempts (message INTEGER PRIMARY KEY, key BLOB NOT NULL, at INTEGER NOT NULL);
 CREATE INDEX attempts_key ON attempts (key);
 CREATE TABLE evidence (
@@ -96,6 +97,8 @@ CREATE INDEX evidence_recipient ON evidence (recipient, key);
 CREATE INDEX evidence_by ON evidence (by_key, recipient) WHERE by_key IS NOT NULL;
 CREATE INDEX evidence_counting ON evidence (recipient, answerer) WHERE counts = 1;
 CREATE INDEX evidence_pair ON evidence (pair) WHERE pair IS NOT NULL;
+CREATE INDEX evidence_unpaired ON evidence (at)
+    WHERE verdict = 'other-address' AND kind IN ('mdn', 'reply') AND pair IS NULL AND by_key IS NOT NULL AND duplicate = 0;
 CREATE TABLE pairs (entry INTEGER PRIMARY KEY, asked_key TEXT, other_key TEXT, revoked INTEGER);
 CREATE INDEX pairs_other ON pairs (other_key, asked_key) WHERE revoked IS NULL;
 CREATE TABLE consent (entry INTEGER PRIMARY KEY, address TEXT NOT NULL, value TEXT NOT NULL, at INTEGER NOT NULL);

@@ -59,14 +59,21 @@ def last(ledger: Path) -> dict[str, Any]:
 METHODS: dict[str, tuple[Role, Callable[[Desk], object]]] = {
     "figures": (Role.VIEWER, lambda at: at.figures()),
     "verify": (Role.VIEWER, lambda at: at.verify([], 0)),
+    "tallies": (Role.VIEWER, lambda at: at.tallies(0, 1)),
+    "oldest": (Role.VIEWER, lambda at: at.oldest()),
+    "attention": (Role.VIEWER, lambda at: at.attention(0)),
+    "rule_hits": (Role.VIEWER, lambda at: at.rule_hits(0)),
+    "version": (Role.VIEWER, lambda at: at.version()),
     "rows": (Role.AUDITOR, lambda at: at.rows(Filter())),
     "page": (Role.AUDITOR, lambda at: at.page(Filter())),
     "count": (Role.AUDITOR, lambda at: at.count(Filter(), most=9)),
     "details": (Role.AUDITOR, lambda at: at.details("1")),
     "bundle": (Role.AUDITOR, lambda at: at.bundle("1", None, Handover("a court", "case 7"), [], UTC)),
+    "newest": (Role.AUDITOR, lambda at: at.newest(9)),
     "unmatched": (Role.AUDITOR, lambda at: at.unmatched()),
     "acts": (Role.AUDITOR, lambda at: at.acts(ActFilter())),
     "acts_page": (Role.AUDITOR, lambda at: at.acts_page(ActFilter())),
+    "policy_versions": (Role.AUDITOR, lambda at: at.policy_versions()),
     "known": (Role.AUDITOR, lambda at: at.known(Query(consent_of=(YAMADA,)))),
     "recipients_called": (Role.ADMIN, lambda at: at.recipients_called("1", None, "note")),
     "attest": (Role.ADMIN, lambda at: at.attest(1, "phone", 0, "")),
@@ -80,8 +87,8 @@ METHODS: dict[str, tuple[Role, Callable[[Desk], object]]] = {
     "rebuild": (Role.ADMIN, lambda at: at.rebuild()),
     "migrate": (Role.ADMIN, lambda at: at.migrate()),
 }
-UNGUARDED = {"actor", "refuse", "own_files"}
-LOOKING = ("rows", "page", "count", "details", "unmatched", "acts", "acts_page", "known")
+UNGUARDED = {"actor", "refuse", "own_files", "close_file", "interrupt"}
+LOOKING = ("rows", "page", "count", "details", "newest", "unmatched", "acts", "acts_page", "policy_versions", "known")
 
 
 def test_every_method_of_the_desk_is_tried_here() -> None:

@@ -1,0 +1,146 @@
+"""The desk and its file: let go of and opened anew, replaced behind its back, and questions that are given up."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from tests.ledger_values import SUZUKI, bodies, journal, record, store, to
+
+from kaifu.proxy.access import Access, Caller, Role
+from kaifu.proxy.ledger import LedgerError
+from kaifu.proxy.ledger_desk import Desk, Filter, GivenUpError
+
+
+def made(path: Path, messages: int = 2) -> Path:
+    """A ledger with some messages."""
+    with store(path) as opened, journal(opened) as adding:
+        for number in range(messages):
+            adding.begin(record(to(), to(SUZUKI), key=b"%d" % number, message_id=f"{number}@example.co.jp"))
+    return path
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return made(tmp_path / "ledger.db")
+
+
+def desk(path: Path) -> Desk:
+    return Desk(path, Access(Caller(4711, "alice"), Role.ADMIN))
+
+
+def looks(path: Path) -> int:
+    return sum(json.loads(body)["kind"] == "looked" for body in bodies(path))
+
+
+def remove(path: Path) -> None:
+    for end in ("", "-wal", "-shm"):
+        path.with_name(path.name + end).unlink(missing_ok=True)
+
+
+def is_read_by_nobody(path: Path) -> bool:
+    """SQLite can empty its log only when no transaction reads from it."""
+    with closing(sqlite3.connect(path)) as db:
+        made(path, 1)
+        db.execute("PRAGMA busy_timeout = 0")
+        return bool(db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0)
+
+
+def test_a_desk_that_let_go_of_its_file_opens_it_again_and_records_anew(path: Path) -> None:
+    with desk(path) as at:
+        assert len(at.page(Filter())) == 4
+        at.close_file()
+        at.close_file()
+        assert len(at.page(Filter())) == 4
+        assert looks(path) == 2
+
+
+def test_a_replaced_ledger_fails_the_question_and_answers_the_next_with_a_look_of_its_own(path: Path) -> None:
+    with desk(path) as at:
+        assert len(at.page(Filter())) == 4
+        remove(path)
+        made(path, 3)
+        with pytest.raises(LedgerError, match="moved, deleted or replaced"):
+            at.page(Filter())
+        assert len(at.page(Filter())) == 6
+        assert looks(path) == 1
+
+
+def test_a_ledger_that_is_gone_comes_back(path: Path) -> None:
+    aside = path.with_name("aside")
+    with desk(path) as at:
+        at.figures()
+        path.rename(aside)
+        with pytest.raises(LedgerError, match="moved, deleted or replaced"):
+            at.figures()
+        for _ in range(2):
+            with pytest.raises(LedgerError, match="there is no ledger at"):
+                at.figures()
+        aside.rename(path)
+        assert at.figures()["recipients"] == 4
+
+
+def test_a_question_without_end_is_given_up_from_another_thread(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the midst of a transaction, with two statements running; afterwards nothing of it is left."""
+    begun = threading.Event()
+
+    def endless(db: sqlite3.Connection, *_: object, **__: object) -> list[object]:
+        db.execute("BEGIN")
+        try:
+            count = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n"
+            for _ in db.execute(count):
+                begun.set()
+                db.execute("SELECT count(*) FROM recipients").fetchone()
+            return []
+        finally:
+            db.execute("ROLLBACK")
+
+    with desk(path) as at:
+        at.figures()
+        with monkeypatch.context() as patched:
+            patched.setattr("kaifu.proxy.ledger_desk_read.page", endless)
+            failed: list[LedgerError] = []
+
+            def ask() -> None:
+                try:
+                    at.page(Filter())
+                except LedgerError as error:
+                    failed.append(error)
+
+            asking = threading.Thread(target=ask)
+            asking.start()
+            assert begun.wait(60)
+            at.interrupt()
+            asking.join(60)
+        assert [type(error) for error in failed] == [GivenUpError]
+        assert is_read_by_nobody(path)
+        before = looks(path)
+        assert len(at.page(Filter(), limit=-1)) == len(at.page(Filter(), limit=-1))
+        assert looks(path) == before, "what is on record in this file stays so"
+
+
+def test_to_give_up_when_nothing_is_asked_does_nothing(path: Path) -> None:
+    with desk(path) as at:
+        at.interrupt()
+        at.page(Filter())
+        at.interrupt()
+        assert len(at.page(Filter())) == 4
+        at.close_file()
+        at.interrupt()
+        assert len(at.page(Filter())) == 4
+
+
+def test_nothing_is_read_between_questions(path: Path) -> None:
+    with desk(path) as at:
+        at.version()
+        at.tallies(0, 2**62)
+        at.attention(0)
+        at.rule_hits(0)
+        at.oldest()
+        at.page(Filter(), limit=1)
+        at.policy_versions()
+        assert is_read_by_nobody(path)
