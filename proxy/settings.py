@@ -167,6 +167,15 @@ class Anchors:
 
 
 @dataclass(frozen=True, slots=True)
+class TuiSettings:
+    """The ``tui:`` section: how ``kaifu tui`` looks where nobody says otherwise. None: the locale and the terminal decide."""
+
+    language: Literal["en", "ja"] | None = None
+    marks: Literal["unicode", "ascii"] | None = None
+    theme: Literal["dark", "light"] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """A whole settings file, valid. ``ledger`` is a URL with an absolute path; ``relay`` or ``milter`` None: no such section.
 
@@ -185,6 +194,7 @@ class Settings:
     aliases: tuple[Path, ...] = ()
     roles: Roles = field(default_factory=Roles)
     anchors: Anchors = field(default_factory=Anchors)
+    tui: TuiSettings = field(default_factory=TuiSettings)
 
 
 def config_path(option: str | Path | None) -> Path:

@@ -39,6 +39,7 @@ from .settings import (
 from .settings_anchors import anchors
 from .settings_roles import roles
 from .settings_trust import aliases, border
+from .settings_tui import tui
 
 T = TypeVar("T")
 
@@ -120,6 +121,7 @@ class SettingsReader:
                 "aliases": lambda node: aliases(self.check, node, self.directory),
                 "roles": lambda node: roles(self.check, node),
                 "anchors": lambda node: anchors(self, node),
+                "tui": lambda node: tui(self.check, node),
             },
             required=("realm", "policy", "ledger"),
         )

@@ -21,6 +21,7 @@ from kaifu.proxy.settings import (
     Settings,
     Timeouts,
     Tls,
+    TuiSettings,
 )
 from kaifu.proxy.settings_reader import SettingsReader
 
@@ -34,6 +35,7 @@ SECTIONS: dict[str, type[Any]] = {
     "milter": MilterSettings,
     "roles": Roles,
     "anchors": Anchors,
+    "tui": TuiSettings,
 }
 
 

@@ -25,6 +25,7 @@ from kaifu.proxy.settings import (
     Settings,
     Timeouts,
     Tls,
+    TuiSettings,
     config_path,
     load_settings,
     read_settings,
@@ -240,3 +241,12 @@ def test_any_file_gives_settings_or_problems(tmp_path_factory: pytest.TempPathFa
     file.write_bytes(octets)
     with suppress(ProblemsError):
         assert isinstance(load_settings(file), Settings)
+
+
+def test_the_screens_look_as_the_settings_say_and_by_default_as_locale_and_terminal_do(file: Path) -> None:
+    file.write_text(f"{SMALLEST}tui: {{language: ja, marks: ascii, theme: light}}\n")
+    assert load_settings(file).tui == TuiSettings("ja", "ascii", "light")
+    file.write_text(f"{SMALLEST}tui: {{theme: light}}\n")
+    assert load_settings(file).tui == TuiSettings(None, None, "light")
+    file.write_text(SMALLEST)
+    assert load_settings(file).tui == TuiSettings()

@@ -6,7 +6,7 @@ Asks who calls before anything is shown. Exit status 0; 2 for settings or a call
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import click
 
@@ -35,7 +35,8 @@ def tui(config: str | None, ledger_url: str | None, **given: str | None) -> None
     settings = None if ledger_url is not None and config is None else trusted_settings(config, where.who.caller)
     marks = "unicode" if can_show("".join(MARKS["unicode"])) else "ascii"
     look = Look(language=language_of_terminal(), marks=marks)  # type: ignore[arg-type]
-    look = replace(look, **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+    for chosen_look in ({} if settings is None else asdict(settings.tui), given):
+        look = replace(look, **{name: value for name, value in chosen_look.items() if value is not None})
     from .app import KaifuApp
 
     KaifuApp(where, settings, look).run()
