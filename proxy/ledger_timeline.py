@@ -1,7 +1,8 @@
 """All about one message, told in order: what was decided, what came back and how it was judged, what people noted.
 
-Used by ``kaifu receipts show``. :func:`as_object` is for programs, :func:`lines` for people; both tell the same. Pure: takes what
-:func:`kaifu.proxy.ledger_read.detail` read. A cell that was erased is missing and is said to be.
+Used by ``kaifu receipts show``, where :func:`as_object` is for programs and :func:`lines` for people, and by the screen of one message, which
+takes :func:`message_object` and :func:`recipient_object`; all tell the same. Pure: takes what
+:func:`kaifu.proxy.ledger_detail.detail` read. A cell that was erased is missing and is said to be.
 """
 
 from __future__ import annotations
@@ -46,17 +47,28 @@ def _cell(entry: Entry, name: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+_COMMON = ("id", "message_id", "kind", "from", "subject", "sent_at", "recorded_at")
+
+
 def as_object(found: Detail) -> dict[str, Any]:
     """Everything as one JSON object."""
-    first = found.recipients[0]
-    started = next(entry for entry in found.entries if entry.kind == "message")
-    common = ("id", "message_id", "kind", "from", "subject", "sent_at", "recorded_at")
-    row = row_object(first)
+    whole = message_object(found)
+    first = ("policy", "attempts")
     return {
-        **{key: row[key] for key in common},
+        **{key: whole[key] for key in (*_COMMON, *first)},
+        "recipients": [recipient_object(found, each) for each in found.recipients],
+        **{key: value for key, value in whole.items() if key not in (*_COMMON, *first)},
+    }
+
+
+def message_object(found: Detail) -> dict[str, Any]:
+    """What is said of the message itself, and what concerns none of its recipients."""
+    started = next(entry for entry in found.entries if entry.kind == "message")
+    row = row_object(found.recipients[0])
+    return {
+        **{key: row[key] for key in _COMMON},
         "policy": started.body.get("policy"),
         "attempts": [_attempt(found, entry) for entry in found.entries if entry.kind in ("message", "attempt")],
-        "recipients": [_recipient(found, each, common) for each in found.recipients],
         "other_evidence": [_evidence(found, entry) for entry in found.entries if _belongs_to_nobody(found, entry)],
         "is_evidence_of": [{"message": entry.message, **_evidence(found, entry)} for entry in found.carried],
         "matches_nothing": [unmatched_object(one) for one in found.unmatched],
@@ -82,17 +94,22 @@ def _belongs_to_nobody(found: Detail, entry: Entry) -> bool:
     return entry.kind == "evidence" and found.judged[entry.number].recipient is None
 
 
-def _recipient(found: Detail, row: Row, common: tuple[str, ...]) -> dict[str, Any]:
-    decided = _cell(next((e for e in found.entries if e.number == row.entry), found.entries[0]), f"to.{row.recipient}")
+def recipient_object(found: Detail, row: Row) -> dict[str, Any]:
+    """What was decided for one recipient, and what came of it."""
+    entry = next((entry for entry in found.entries if entry.number == row.entry), found.entries[0])
+    decided = _cell(entry, f"to.{row.recipient}")
+    stated: dict[str, Any] = next((each for each in entry.body.get("to", ()) if each["id"] == row.recipient), {})
     told = [entry for entry in found.entries if _concerns(found, entry, row.recipient)]
     return {
-        **{key: value for key, value in row_object(row).items() if key not in common},
+        **{key: value for key, value in row_object(row).items() if key not in _COMMON},
+        "basis": stated.get("basis"),
         "edits": decided.get("edits", []),
         "not_possible": decided.get("not_possible", []),
         "outcomes": [_outcome(entry, row.recipient) for entry in told if entry.kind == "outcome"],
         "evidence": [_evidence(found, entry) for entry in told if entry.kind == "evidence"],
         "notes": [_note(entry, found.revoked) for entry in told if entry.kind == "attested"],
         "pairs": [_pair(entry, found.revoked) for entry in found.pairs if _pairs_with(found, entry, row)],
+        "bundles": [_bundle(entry) for entry in told if entry.kind == "handed-out"],
     }
 
 
@@ -101,6 +118,8 @@ def _concerns(found: Detail, entry: Entry, recipient: int) -> bool:
         return found.judged[entry.number].recipient == recipient
     if entry.kind == "outcome":
         return any(recipient in some for some in entry.body["outcomes"].values())
+    if entry.kind == "handed-out":
+        return recipient in entry.body["recipients"]
     return entry.body.get("recipient") == recipient
 
 
@@ -163,6 +182,17 @@ def _pair(entry: Entry, revoked: dict[int, int]) -> dict[str, Any]:
         "text": entry.cells.get("note"),
         "actor": entry.cells.get("actor"),
         "revoked_by": revoked.get(entry.number),
+    }
+
+
+def _bundle(entry: Entry) -> dict[str, Any]:
+    return {
+        "entry": entry.number,
+        "at": at_text(entry.at),
+        "to": entry.cells.get("to"),
+        "purpose": entry.cells.get("purpose"),
+        "actor": entry.cells.get("actor"),
+        "sha256": entry.body["sha256"],
     }
 
 

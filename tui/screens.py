@@ -100,7 +100,7 @@ class TroubleLine(Static):
         self.update(text)
 
 
-class KaifuScreen(Screen[None]):
+class KaifuScreen(Screen[str | None]):
     """One screen. ``NAME``: of its mode; ``TITLE``: in the bar; ``NEEDS``: the role without which it is not offered."""
 
     NAME: ClassVar[str] = ""
@@ -148,6 +148,9 @@ class KaifuScreen(Screen[None]):
 
     def ledger_changed(self) -> None:
         """Something in the ledger changed (told at most once a second, to the screen that is shown)."""
+
+    def pulsed(self) -> None:
+        """A second has passed, and the ledger answers (told to the screen that is shown, after :meth:`ledger_changed`)."""
 
 
 def translated(bindings: BindingsMap) -> BindingsMap:

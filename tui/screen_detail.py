@@ -1,0 +1,157 @@
+"""The screen of one message: its recipients, and all about the one that is chosen among them.
+
+Pushed over a list with the numbers of a message and of a recipient. Dismissed with None, or with a filter line for the list, when who looks
+wants to see all messages of a person or a domain. Asked anew whenever the ledger changes, and the place is kept.
+What is told: :mod:`kaifu.tui.detail_lines`; what can be done: :mod:`kaifu.tui.detail_acts`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from rich.cells import cell_len
+from rich.text import Text
+from textual.app import ComposeResult
+
+from kaifu.proxy.access import Role
+from kaifu.proxy.ledger_detail import Detail
+from kaifu.proxy.ledger_read import Row
+from kaifu.proxy.ledger_shown import local
+
+from .detail_lines import Shown, erased, told
+from .line_view import LineView
+from .lines import Told, laid_out
+from .look import fitted
+from .screens import Binding, KaifuScreen, Plain
+from .statewords import marked
+from .words import later, say, say_many
+
+_MOST_WORDS = 30
+_RECIPIENTS_SHOWN = 4
+
+
+class DetailScreen(KaifuScreen):
+    """``message``, ``recipient``: their numbers."""
+
+    NAME = "detail"
+    TITLE = later("Message")
+    NEEDS = Role.AUDITOR
+    HELP_TEXT = later(
+        "All about one message and one of its recipients: what was decided and why, what came back and how it was judged."
+        " No answer does not mean that it was not read."
+    )
+    AUTO_FOCUS = "#told"
+    DEFAULT_CSS = """
+    DetailScreen .head { height: 1; background: $panel; padding: 0 1; }
+    DetailScreen #recipients { background: $surface; }
+    DetailScreen #told { padding: 0 1; border-top: solid $secondary; }
+    """
+    BINDINGS: ClassVar[list[Any]] = [
+        Binding("escape,backspace", "back", later("Back"), key_display="esc"),
+        Binding("right,l", "recipient(1)", later("Recipient"), key_display="h/l"),
+        Binding("left,h", "recipient(-1)", later("Recipient before"), show=False),
+        Binding("r", "refresh", later("Ask again"), show=False),
+    ]
+
+    def __init__(self, message: int, recipient: int) -> None:
+        super().__init__()
+        self.message = message
+        self.recipient = recipient
+        self.found: Detail | None = None
+
+    def body(self) -> ComposeResult:
+        yield Plain(id="subject", classes="head")
+        yield Plain(id="envelope", classes="head")
+        yield LineView(chooses=True, id="recipients")
+        yield LineView(id="told")
+
+    def on_mount(self) -> None:
+        self.query_one("#recipients").display = False
+        self.action_refresh()
+
+    def ledger_changed(self) -> None:
+        self.action_refresh()
+
+    def action_refresh(self) -> None:
+        """Ask for everything anew."""
+        self.start(self._load(), "load")
+
+    async def _load(self) -> None:
+        found = await self.ask(lambda desk: desk.details(str(self.message)), lane="detail")
+        self.found = found[0] if found else None
+        if self.found is not None and self.row() is None:
+            self.recipient = self.found.recipients[0].recipient
+        self._show()
+
+    def row(self) -> Row | None:
+        """The recipient that is chosen."""
+        rows = self.found.recipients if self.found is not None else ()
+        return next((row for row in rows if row.recipient == self.recipient), None)
+
+    def _show(self) -> None:
+        found, row, view = self.found, self.row(), self.query_one("#told", LineView)
+        if found is None or row is None:
+            gone = Told(say("The ledger has no message {number}.", number=self.message))
+            view.show(lambda width: laid_out([gone], width))
+            return
+        self._show_head(found, row)
+        self._show_recipients(found)
+        self._show_told()
+
+    def _show_told(self) -> None:
+        found, row = self.found, self.row()
+        if found is not None and row is not None:
+            how = Shown(self.kaifu.where.zone, self.kaifu.look.marks, self.may(Role.ADMIN))
+            paragraphs = told(found, row, how)
+            self.query_one("#told", LineView).show(lambda width: laid_out(paragraphs, width))
+
+    def _show_head(self, found: Detail, row: Row) -> None:
+        self.query_one("#subject", Plain).show(erased(row.subject, later("(not recorded)")), "bold")
+        parts = [
+            erased(row.sender),
+            local(row.sent_at, self.kaifu.where.zone),
+            say_many("{n} recipient", "{n} recipients", len(found.recipients)),
+            say("No. {number}", number=row.message),
+        ]
+        self.query_one("#envelope", Plain).show("   ".join(parts))
+
+    def _show_recipients(self, found: Detail) -> None:
+        view, rows, marks = self.query_one("#recipients", LineView), found.recipients, self.kaifu.look.marks
+        view.display = len(rows) > 1
+        view.styles.height = min(len(rows), max(_RECIPIENTS_SHOWN, self.size.height // 6))
+        shown = [marked(row, marks) for row in rows]
+        widest = min(_MOST_WORDS, max(cell_len(words) for _, words in shown))
+        place = next(place for place, row in enumerate(rows) if row.recipient == self.recipient)
+
+        def layout(width: int) -> list[Text]:
+            return [
+                Text(
+                    f" {fitted(sign, 2)} {fitted(words, widest, marks)}  "
+                    f"{fitted(erased(row.address), max(0, width - widest - 7), marks)}",
+                    no_wrap=True,
+                    end="",
+                )
+                for row, (sign, words) in zip(rows, shown, strict=True)
+            ]
+
+        view.show(layout, place)
+
+    def may(self, role: Role) -> bool:
+        """May who looks do what needs this role?"""
+        return self.kaifu.where.who.allows(role)
+
+    def on_line_view_moved(self, event: LineView.Moved) -> None:
+        """Another recipient is chosen."""
+        if event.view.id == "recipients" and self.found is not None:
+            self.recipient = self.found.recipients[event.line].recipient
+            view = self.query_one("#told", LineView)
+            view.scroll_to(y=0, animate=False)
+            self._show_told()
+
+    def action_recipient(self, step: int) -> None:
+        """To the next recipient, or the one before."""
+        self.query_one("#recipients", LineView).action_move(step)
+
+    def action_back(self) -> None:
+        """Back to the list."""
+        self.dismiss(None)
