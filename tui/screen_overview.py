@@ -1,21 +1,191 @@
-"""The screen Overview."""
+"""The overview: what was asked and what became of it, today and in the last 30 days, and what needs a person.
+
+Figures concern nobody in person and are for everybody with a role; the newest answers name people, so they are for auditors, and that
+they were looked at is on record. Figures are asked day by day, newest first, and stand there as they come; when the ledger changes, today
+is asked anew at most every :data:`FRESH_SECONDS`, everything (old mail gets answers too) at most every :data:`WHOLE_SECONDS`. The health of relay
+and milter, which they leave in files, is read every :data:`HEALTH_SECONDS`, whether the ledger changes or not.
+"""
 
 from __future__ import annotations
 
+from datetime import date, datetime, timedelta
+from typing import TypeVar
+
+from rich.text import Text
 from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import Horizontal, Vertical
+from textual.events import Resize
+from textual.widget import Widget
+from textual.widgets import OptionList
+from textual.widgets.option_list import Option
 
 from kaifu.proxy.access import Role
+from kaifu.proxy.ledger_desk import Tally
 
-from .screens import KaifuScreen, Plain
-from .words import later
+from .lines import Told, laid_out
+from .look import Marks
+from .overview_figures import DAYS, per_day
+from .overview_needs import Need, needs
+from .overview_widgets import Chart, FigureTable, Hours, Newest
+from .screens import KaifuScreen
+from .words import later, say
+
+Framed = TypeVar("Framed", bound=Widget)
+
+FRESH_SECONDS = 2.0
+WHOLE_SECONDS = 60.0
+HEALTH_SECONDS = 5.0
+NEWEST = 50
+
+
+class NeedList(OptionList):
+    """What needs a person; Enter leads to where something can be done."""
+
+    def __init__(self, marks: Marks) -> None:
+        super().__init__(markup=False, id="needs", compact=True)
+        self._marks = marks
+        self.needs: list[Need] | None = None
+
+    def show(self, some: list[Need]) -> None:
+        """Show these, if they are not shown already."""
+        if some != self.needs:
+            self.needs = some
+            self._fill()
+
+    def _fill(self) -> None:
+        self.clear_options()
+        told = [need.told(self._marks) for need in self.needs or ()]
+        width = self.scrollable_content_region.width - 1
+        self.add_options(Option(Text("\n").join(laid_out([one], width))) for one in told)
+        if not told:
+            self.add_option(
+                Option(Text("\n").join(laid_out([Told(say("Nothing needs a person now."))], width)), disabled=True)
+            )
+
+    def on_resize(self, _: Resize) -> None:
+        if self.needs is not None:
+            self._fill()
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        """Go to the screen that is about it."""
+        event.stop()
+        if self.needs and (to := self.needs[event.option_index].screen):
+            self.app.action_go(to)  # type: ignore[attr-defined]
 
 
 class OverviewScreen(KaifuScreen):
-    """Overview."""
+    """What the policy does to the mail, at a glance."""
 
     NAME = "overview"
     TITLE = later("Overview")
-    NEEDS = Role.VIEWER
+    HELP_TEXT = later(
+        "Who was asked for a receipt, and what became of it: today, and in the last 30 days. A confirmation is authenticated when the answer"
+        " passed the checks of your own mail servers, else claimed. No answer does not mean that nobody read it."
+        " Below: what needs a person, and the newest answers."
+    )
+    BINDINGS = [  # noqa: RUF012 - as Textual declares it
+        Binding("r", "refresh_all", later("Refresh")),
+    ]
+    DEFAULT_CSS = """
+    OverviewScreen #top { height: 8; }
+    OverviewScreen #middle { height: 9; }
+    OverviewScreen #figures { width: 47; }
+    OverviewScreen #chart { width: 1fr; min-width: 44; }
+    OverviewScreen #hours { width: 30; }
+    OverviewScreen .titled { border-top: solid $secondary; border-title-color: $foreground; border-title-style: bold; padding: 0 1; }
+    OverviewScreen #needs-frame { width: 1fr; }
+    OverviewScreen #needs { height: 1fr; background: $background; border: none; padding: 0; }
+    OverviewScreen #newest-frame { height: 1fr; }
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._days: dict[date, list[Tally]] = {}
+        self._changed = True
+        self._old_changed = True
+        self._today_at = self._whole_at = float("-inf")
+        self._health_at = float("-inf")
 
     def body(self) -> ComposeResult:
-        yield Plain()
+        marks = self.kaifu.look.marks
+        with Horizontal(id="top"):
+            yield _titled(FigureTable(marks, id="figures"), say("Requests and answers"))
+            with _titled(Vertical(id="needs-frame"), say("Needs a person")):
+                yield NeedList(marks)
+        with Horizontal(id="middle"):
+            yield _titled(Chart(marks, id="chart"), say("Asked by day, confirmed in dark"))
+            yield _titled(Hours(marks, id="hours"), say("Asked by weekday and hour"))
+        with _titled(Vertical(id="newest-frame"), say("Newest answers")):
+            yield Newest(marks, self.kaifu.where.zone)
+
+    def on_mount(self) -> None:
+        if not self._may_read():
+            self.query_one("#newest-frame").display = False
+        self.pulsed()
+
+    def _may_read(self) -> bool:
+        return self.kaifu.where.who.allows(Role.AUDITOR)
+
+    def action_refresh_all(self) -> None:
+        self._changed = self._old_changed = True
+        self._today_at = self._whole_at = float("-inf")
+        self.pulsed()
+
+    def ledger_changed(self) -> None:
+        self._changed = self._old_changed = True
+
+    def pulsed(self) -> None:
+        now = self.kaifu.clock() / 1e6
+        if self._old_changed and now - self._whole_at >= WHOLE_SECONDS:
+            self._changed = self._old_changed = False
+            self._whole_at = self._today_at = self._health_at = now
+            self.start(self._load(DAYS), "figures")
+        elif self._changed and now - self._today_at >= FRESH_SECONDS:
+            self._changed = False
+            self._today_at = self._health_at = now
+            self.start(self._load(1), "today")
+        elif now - self._health_at >= HEALTH_SECONDS:
+            self._health_at = now
+            self.start(self._needs(), "needs")
+
+    async def _load(self, days: int) -> None:
+        zone = self.kaifu.where.zone
+        await self._needs()
+        if self._may_read():
+            self.query_one(Newest).show(await self.ask(lambda desk: desk.newest(NEWEST), lane="newest"))
+        today = self._now().date()
+        for back in range(days):
+            day = today - timedelta(days=back)
+            since, until = (
+                int(datetime(*d.timetuple()[:3], tzinfo=zone).timestamp()) for d in (day, day + timedelta(1))
+            )
+            bounds = since * 1_000_000, until * 1_000_000
+            self._days[day] = await self.ask(lambda desk, bounds=bounds: desk.tallies(*bounds))  # type: ignore[misc]
+            if back in (0, 6, 13) or back == days - 1:
+                self._show(today)
+        for old in [day for day in self._days if day <= today - timedelta(days=DAYS)]:
+            del self._days[old]
+
+    def _show(self, today: date) -> None:
+        zone = self.kaifu.where.zone
+        tallies = [tally for some in self._days.values() for tally in some]
+        found = per_day(tallies, zone)
+        self.query_one(FigureTable).show(found, today)
+        self.query_one(Chart).show(found, today)
+        self.query_one(Hours).show(tallies, zone)
+
+    async def _needs(self) -> None:
+        attention = await self.ask(lambda desk: desk.attention(self.kaifu.clock()), lane="attention")
+        settings = self.kaifu.settings
+        found = needs(attention, self._now(), anchors=None if settings is None else settings.anchors)
+        self.query_one(NeedList).show(found)
+
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self.kaifu.clock() / 1e6, self.kaifu.where.zone)
+
+
+def _titled(widget: Framed, title: str) -> Framed:
+    widget.add_class("titled")
+    widget.border_title = Text(title)
+    return widget
