@@ -6,15 +6,18 @@ Asks who calls before anything is shown. Exit status 0; 2 for settings or a call
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict, replace
+from collections.abc import Mapping
+from dataclasses import asdict
 
 import click
 
 from kaifu.proxy.access import Role, refusal
 from kaifu.proxy.ledger_cli import Failure, can_show, chosen, ledger_options, trusted_settings
 from kaifu.proxy.ledger_states import MARKS
+from kaifu.proxy.settings import Settings
 
 from .look import Look
+from .terminal import has_colours, refusal_of_terminal
 from .words import LANGUAGES, language_of_terminal
 
 
@@ -32,11 +35,28 @@ def tui(config: str | None, ledger_url: str | None, **given: str | None) -> None
         raise Failure(refusal(where.who, Role.VIEWER, "kaifu tui"))
     if not sys.stdin.isatty() or not sys.stdout.isatty():
         raise Failure("kaifu tui needs a terminal; for scripts there are kaifu receipts, audit and ledger")
+    if (why := refusal_of_terminal()) is not None:
+        raise Failure(why)
     settings = None if ledger_url is not None and config is None else trusted_settings(config, where.who.caller)
-    marks = "unicode" if can_show("".join(MARKS["unicode"])) else "ascii"
-    look = Look(language=language_of_terminal(), marks=marks)  # type: ignore[arg-type]
-    for chosen_look in ({} if settings is None else asdict(settings.tui), given):
-        look = replace(look, **{name: value for name, value in chosen_look.items() if value is not None})
     from .app import KaifuApp
 
-    KaifuApp(where, settings, look).run()
+    app = KaifuApp(where, settings, look(settings, given))
+    app.run()
+    sys.exit(app.return_code)
+
+
+def look(settings: Settings | None, given: Mapping[str, str | None]) -> Look:
+    """How it looks: as the options say, else the settings, else locale and terminal."""
+    said = {
+        "language": language_of_terminal(),
+        "marks": "unicode" if can_show("".join(MARKS["unicode"])) else "ascii",
+        **_said({} if settings is None else asdict(settings.tui)),
+        **_said(given),
+    }
+    return Look(
+        said["language"], "ascii" if said["marks"] == "ascii" else "unicode", said.get("theme", "dark"), has_colours()
+    )
+
+
+def _said(words: Mapping[str, str | None]) -> dict[str, str]:
+    return {name: word for name, word in words.items() if word is not None}

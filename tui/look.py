@@ -52,11 +52,15 @@ THEMES = {
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What who looks has chosen: ``language`` one of :data:`kaifu.tui.words.LANGUAGES`, ``theme`` a key of :data:`THEMES`."""
+    """What who looks has chosen: ``language`` one of :data:`kaifu.tui.words.LANGUAGES`, ``theme`` a key of :data:`THEMES`.
+
+    ``colours`` False: nothing is told by colours, nor drawn in any.
+    """
 
     language: str = "en"
     marks: Marks = "unicode"
     theme: str = "dark"
+    colours: bool = True
 
 
 def plain(text: str, style: str = "") -> Text:

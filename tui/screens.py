@@ -14,11 +14,12 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingsMap
 from textual.reactive import reactive
 from textual.screen import Screen
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from kaifu.proxy.access import Role
 
 from .asking import Answer, GivenUpError, Question, TroubleError
+from .keys import KeysLine
 from .look import plain
 from .words import say
 
@@ -55,7 +56,7 @@ class TopBar(Static):
         app: KaifuApp = self.app  # type: ignore[assignment]
         bar = Text(no_wrap=True, end="")
         for number, kind in enumerate(app.offered(), 1):
-            current = isinstance(self.screen, kind)
+            current = app.current_mode == kind.NAME
             bar.append(f" {number} {say(kind.TITLE)} ", "reverse bold" if current else "")
         who = f"{app.where.who.caller.name} ({say(app.role.word)}) "
         room = self.app.size.width - bar.cell_len - plain(who).cell_len
@@ -112,6 +113,7 @@ class KaifuScreen(Screen[str | None]):
     def __init__(self) -> None:
         super().__init__()
         self._bindings = translated(self._bindings)
+        self._told: int | None = None
 
     @property
     def kaifu(self) -> KaifuApp:
@@ -121,7 +123,7 @@ class KaifuScreen(Screen[str | None]):
     def compose(self) -> ComposeResult:
         yield TopBar()
         yield from self.body()
-        yield Footer(show_command_palette=False, compact=True)
+        yield KeysLine()
         yield TroubleLine()
 
     def body(self) -> ComposeResult:
@@ -138,16 +140,39 @@ class KaifuScreen(Screen[str | None]):
         except GivenUpError:
             pass
         except TroubleError as trouble:
-            self.kaifu.trouble = str(trouble)
+            self.kaifu.say_trouble("question", str(trouble))
 
     async def ask(self, question: Question[Answer], *, lane: str = "") -> Answer:
         """:meth:`kaifu.tui.asking.Asker.ask`, for use within :meth:`start`; an answer ends the trouble that is shown."""
         answer = await self.kaifu.asker.ask(question, lane=f"{self.NAME}.{lane}" if lane else "")
-        self.kaifu.trouble = ""
+        self.kaifu.say_trouble("question", "")
         return answer
 
+    def may(self, role: Role) -> bool:
+        """Has who looks this role?"""
+        return self.kaifu.where.who.allows(role)
+
+    def heed(self, version: int | None) -> None:
+        """The ledger has this version: :meth:`ledger_changed` is told if that is news here."""
+        if version is not None and version != self._told:
+            self._told = version
+            self.ledger_changed()
+
+    def on_screen_resume(self) -> None:
+        """Shown again: what changed in the meantime is told."""
+        self.refresh_frame()
+        if self._told is not None:
+            self.heed(self.kaifu.version)
+
+    def refresh_frame(self) -> None:
+        """Draw bar and trouble as they are now."""
+        for bar in self.query(TopBar):
+            bar.refresh_bar()
+        for line in self.query(TroubleLine):
+            line.sentence = self.kaifu.trouble
+
     def ledger_changed(self) -> None:
-        """Something in the ledger changed (told at most once a second, to the screen that is shown)."""
+        """Something in the ledger changed (told at most once a second, to the screen that is shown, and first with the first pulse)."""
 
     def pulsed(self) -> None:
         """A second has passed, and the ledger answers (told to the screen that is shown, after :meth:`ledger_changed`)."""
