@@ -1,7 +1,8 @@
 """Evidence bundles: what the ledger has of one recipient of one message, with its proofs, for somebody who has no ledger.
 
 Called by :mod:`kaifu.proxy.ledger_desk` on a read-only connection. A bundle is made of the entries about the message and
-this recipient, as they were sealed; :mod:`kaifu.proxy.bundle_verifier`, which goes into it as ``verify.py``, says what they say. The proofs
+this recipient, as they were sealed; :mod:`kaifu.proxy.bundle_facts`, :mod:`kaifu.proxy.bundle_words` and :mod:`kaifu.proxy.bundle_page` say
+what they say, and go into it with :mod:`kaifu.proxy.bundle_verifier`, which is its ``verify.py``. The proofs
 lead down from the newest batch, and from earlier ones whose heads others may hold: of anchors that were sent, for each entry the earliest
 that covers it and the latest of all, and those which the caller names. The entry that it was handed out is sealed after the bundle is
 made, as it has the bundle's digest.
@@ -27,27 +28,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from . import bundle_verifier
-from .bundle_verifier import (
-    FORM,
-    PAGE,
-    PROGRAM,
-    PROOF,
-    RECORD,
-    Anchor,
-    check,
-    entry_of,
-    facts_of,
-    page,
-    times_of,
-    written,
-)
+from .bundle_facts import facts_of
+from .bundle_page import files_of
+from .bundle_verifier import FAULTS, PARTS, PROGRAM, PROOF, Anchor, Proof, check, written
 from .ledger import LedgerError
 from .ledger_entries import CELLS_PER_ENTRY, at_value, moment_of
 from .ledger_holds import ranges_of
-from .ledger_proof import batch_at, head_at, hop_at, ledger_id, newest_batch, proof_of
-from .ledger_seal import way
+from .ledger_proof import batch_at, head_at, ledger_id, newest_batch, proof_of
 
-_FAULTS = (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError)
 _NEVER = {"anchored": {"actor"}, "erasure": {"actor", "text"}, "policy": {"text"}}
 """Cells that concern the ledger as a whole, and nobody in this message."""
 
@@ -68,7 +56,7 @@ def bundle(db: sqlite3.Connection, wanted: Wanted, anchors: Sequence[Anchor], zo
     try:
         _check_given(db, anchors)
         members = _members(db, wanted, anchors, zone)
-    except (LedgerError, *_FAULTS) as error:
+    except (LedgerError, *FAULTS) as error:
         raise LedgerError(_sentence(wanted.message, str(error))) from error
     finally:
         db.execute("ROLLBACK")
@@ -94,30 +82,25 @@ def _members(db: sqlite3.Connection, wanted: Wanted, anchors: Sequence[Anchor], 
     shown = {number: others.shown(*_entry(db, number)) for number in numbers}
     if gone := {number: some for number in numbers if (some := _gone(db, number, shown[number]))}:
         numbers = sorted({*numbers, *_erasures(db, gone)})
-    proof = _proof(db, numbers, shown, _anchored(db, numbers), [anchor.batch for anchor in anchors])
-    entries = [entry_of(each) for each in proof["entries"]]
-    facts = facts_of(proof["ledger"], entries, wanted.recipients)
-    _check_derived(db, facts)
-    offsets = {text: _offset(text, zone) for text in times_of(facts)}
-    record = {"version": FORM, "recipients": list(wanted.recipients), "offsets": offsets, "facts": facts}
+    sent = _anchored(db, numbers)
+    newest = newest_batch(db)
+    if newest is None:
+        raise LedgerError("the ledger has no seal")
+    starts = {newest.id, *sent.values(), *(anchor.batch for anchor in anchors)}
+    proof = proof_of(db, {number: shown.get(number, ()) for number in {*numbers, *sent}}, starts)
+    entries, program = Proof(written(proof)).entries, Path(bundle_verifier.__file__)
+    _check_derived(db, facts_of(proof["ledger"], entries, wanted.recipients))
     members = {
-        PAGE: page(record).encode(),
-        RECORD: written(record),
-        **{bundle_verifier.report_name(body["n"]): cells["raw"] for body, cells in entries if "raw" in cells},
+        **files_of(proof["ledger"], entries, wanted.recipients, lambda text: _offset(text, zone)),
         PROOF: written(proof),
-        PROGRAM: Path(bundle_verifier.__file__).read_bytes(),
+        PROGRAM: program.read_bytes(),
+        **{name: program.with_name(name).read_bytes() for name in PARTS},
     }
-    newest = max(proof["anchors"])
-    heads = [Anchor(ledger_id(db), each, batch_last(db, each), head_at(db, each), "") for each in (newest,)]
-    found = check(members, [*heads, *anchors], members[PROGRAM])
-    if found.problems or set(found.entries) - set(found.covered):
+    head = Anchor(ledger_id(db), newest.id, newest.last, newest.head, "")
+    found = check(members, [head, *anchors], members[PROGRAM])
+    if found.problems or found.missing or set(found.needed) - set(found.covered):
         raise LedgerError("; ".join(found.problems) or "not everything is proven")
     return members
-
-
-def batch_last(db: sqlite3.Connection, batch: int) -> int:
-    """The last entry of a batch."""
-    return int(db.execute("SELECT last FROM batches WHERE id = ?", (batch,)).fetchone()[0])
 
 
 def _offset(text: str, zone: tzinfo) -> int:
@@ -267,35 +250,6 @@ def _anchored(db: sqlite3.Connection, numbers: Sequence[int]) -> dict[int, int]:
     if wanted:
         wanted[sent[-1][1]] = sent[-1][0]
     return wanted
-
-
-def _proof(
-    db: sqlite3.Connection,
-    numbers: Sequence[int],
-    shown: dict[int, set[str]],
-    anchored: dict[int, int],
-    given: Sequence[int],
-) -> dict[str, Any]:
-    """The content of ``proof.json``: the entries with their paths, and all batches on the ways down to them, each once."""
-    newest = newest_batch(db)
-    if newest is None:
-        raise LedgerError("the ledger has no seal")
-    starts = sorted({newest.id, *anchored.values(), *given})
-    steps = {step for start in starts for step in way(newest.id, start)}
-    entries = []
-    for number in sorted({*numbers, *anchored}):
-        batch = batch_at(db, number).id
-        proof = proof_of(db, number, batch, shown.get(number, ()))
-        entries.append({name: proof[name] for name in ("entry", "body", "cells", "batch", "path")})
-        steps.update(step for start in starts if start >= batch for step in way(start, batch))
-    return {
-        "version": FORM,
-        "ledger": ledger_id(db).hex(),
-        "head": newest.head.hex(),
-        "anchors": starts,
-        "batches": [hop_at(db, batch) for batch in sorted(steps)],
-        "entries": entries,
-    }
 
 
 def _check_derived(db: sqlite3.Connection, facts: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
-"""Reading from a ledger what a proof of one entry is made of.
+"""Reading from a ledger what a proof of some of its entries is made of.
 
 Called by who hands records out, on any connection. What a proof is, and how it is checked: :mod:`kaifu.proxy.ledger_seal`.
-An entry that is there but not as it was sealed gives a proof that does not hold; the caller checks before handing out.
+An entry that is there, but not as it was sealed, gives a proof that does not hold; the caller checks before handing out.
 
 Fails with sqlite3's errors, and with :class:`LedgerError` for an entry that does not exist or an anchor that is none of this
 ledger's batches.
@@ -10,12 +10,12 @@ ledger's batches.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from .ledger import LedgerError
 from .ledger_entries import CELLS_PER_ENTRY
-from .ledger_seal import Batch, Proof, genesis, leaf, path_of, proof, shown_hop, skip, way
+from .ledger_seal import Batch, Proof, genesis, leaf, path_of, proof, shown_batch, shown_entry, skip, way
 
 _BATCH = "SELECT id, first, last, root, head, marks FROM batches"
 
@@ -48,16 +48,30 @@ def head_at(db: sqlite3.Connection, batch: int) -> bytes:
 
 
 def proof_of(
-    db: sqlite3.Connection, entry: int, batch: int | None = None, cells: Collection[str] | None = None
+    db: sqlite3.Connection, entries: Mapping[int, Collection[str] | None], anchors: Collection[int] = ()
 ) -> Proof:
-    """The proof of an entry from the anchor of ``batch`` (None: the newest).
+    """The proof of these entries from the anchors of these batches (without any: of the newest).
 
-    ``cells``: the names of those to show, as far as they still exist; None for all. LedgerError when the anchor is older than
-    the entry.
+    ``entries``: by number, the names of the cells to show, as far as they still exist; None for all. LedgerError when there is
+    no such entry, no such batch, or all anchors are older than the entry.
     """
-    start, of = _batch(db, batch) if batch is not None else newest_batch(db), batch_at(db, entry)
-    if start is None or start.id < of.id:
-        raise LedgerError(f"entry {entry} is of batch {of.id}, after batch {start.id if start else 0} of the anchor")
+    newest = newest_batch(db)
+    starts = sorted(set(anchors)) or [newest.id if newest else 0]
+    last = _batch(db, starts[-1])
+    steps = {step for start in starts for step in way(last.id, start)}
+    shown = []
+    for entry in sorted(entries):
+        batch = batch_at(db, entry)
+        if last.id < batch.id:
+            raise LedgerError(f"entry {entry} is of batch {batch.id}, after batch {last.id} of the anchor")
+        shown.append(_entry(db, entry, batch, entries[entry]))
+        steps.update(step for start in starts if start >= batch.id for step in way(start, batch.id))
+    batches = [shown_batch(_batch(db, step), _head(db, step - 1), _head(db, skip(step))) for step in sorted(steps)]
+    return proof(ledger_id(db), last.head, starts, batches, shown)
+
+
+def _entry(db: sqlite3.Connection, entry: int, of: Batch, cells: Collection[str] | None) -> dict[str, Any]:
+    """An entry as a proof shows it."""
     bodies: dict[int, str] = dict(
         db.execute("SELECT id, body FROM entries WHERE id >= ? AND id <= ? ORDER BY id", (of.first, of.last)).fetchall()
     )
@@ -69,17 +83,7 @@ def proof_of(
         (entry * CELLS_PER_ENTRY, (entry + 1) * CELLS_PER_ENTRY),
     )
     shown = {name: (salt, value) for name, salt, value in rows if cells is None or name in cells}
-    hops = [_hop(db, each) for each in way(start.id, of.id)]
-    return proof(ledger_id(db), entry, bodies[entry], shown, (of.id, path), hops)
-
-
-def hop_at(db: sqlite3.Connection, batch: int) -> dict[str, Any]:
-    """A batch as the hops of a proof have it."""
-    return shown_hop(*_hop(db, batch))
-
-
-def _hop(db: sqlite3.Connection, batch: int) -> tuple[Batch, bytes, bytes]:
-    return _batch(db, batch), _head(db, batch - 1), _head(db, skip(batch))
+    return shown_entry(entry, bodies[entry], shown, of.id, path)
 
 
 def _batch(db: sqlite3.Connection, batch: int) -> Batch:

@@ -13,17 +13,16 @@ its lowest binary digit that is one, and ``head(0)`` is ``SHA-256("kaifu ledger 
 everything before it, and from any later head the way down to a batch takes a number of steps that grows like the square
 of a logarithm.
 
-A *proof* (:data:`Proof`) leads from an entry up its tree to the root of its batch, and from a later batch, whose head is known
-(an *anchor*), down to that one. As JSON::
+A *proof* (:data:`Proof`) leads from entries up their trees to the roots of their batches, and from a later batch, whose head is
+known (an *anchor*), down to those. As JSON, in an evidence bundle ``proof.json``::
 
-    {"version": 1, "ledger": id, "entry": number, "body": text,
-     "cells": {name: {"salt": …, "text": …} or {"salt": …, "octets": base64}},      those that are shown
-     "batch": number, "path": [hash, …],                                              siblings, from the leaf up
-     "hops": [{"batch", "first", "last", "root", "previous", "skip"}, …]}              from the anchor's batch to the entry's
+    {"version": 1, "ledger": id, "head": that of the newest of the anchors, "anchors": [batch, …],
+     "batches": [{"batch", "first", "last", "root", "previous", "skip"}, …],    from the newest to each anchor, from each to the entries
+     "entries": [{"entry": number, "body": text, "batch": number, "path": [hash, …],                   siblings, from the leaf up
+                  "cells": {name: {"salt": …, "text": …} or {"salt": …, "octets": base64}}}, …]}       those that are shown
 
-where ids, salts and hashes are in hexadecimal. What a stranger needs to check one is :mod:`kaifu.proxy.bundle_verifier`: a program that
-needs nothing else, and from which this takes its hashes. :func:`check_proof` fails with :class:`ProofError`, on anything else than
-such a proof that is right; nothing else here fails.
+where ids, salts and hashes are in hexadecimal. What a stranger needs to check one is :class:`kaifu.proxy.bundle_verifier.Proof`, in a
+program that needs nothing else, and from which this takes its hashes. Nothing here fails.
 """
 
 from __future__ import annotations
@@ -32,22 +31,11 @@ from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any, NamedTuple
 
-from .bundle_verifier import (
-    PROOF_VERSION,
-    ProofError,
-    check_proof,
-    genesis,
-    head_of,
-    leaf,
-    root_above,
-    shown_cell,
-    skip,
-    way,
-)
+from .bundle_verifier import FORM, genesis, head_of, leaf, root_above, shown_cell, skip, way
 
 __all__ = [
-    "MARK", "Batch", "Proof", "ProofError", "Tree", "batch_of", "check_proof", "genesis", "head_of", "leaf", "path_of",
-    "proof", "root_above", "root_of", "shown_hop", "skip", "way",
+    "MARK", "Batch", "Proof", "Tree", "batch_of", "genesis", "head_of", "leaf", "path_of", "proof", "root_above", "root_of",
+    "shown_batch", "shown_entry", "skip", "way",
 ]  # fmt: skip
 
 MARK = 8
@@ -119,29 +107,20 @@ def batch_of(number: int, first: int, leaves: Sequence[bytes], previous: bytes, 
     return Batch(number, first, last, root, head, b"".join([found[:MARK] for found in leaves]))
 
 
-def proof(
-    ledger: bytes,
-    entry: int,
-    body: str,
-    cells: dict[str, tuple[bytes, str | bytes]],
-    batch: tuple[int, list[bytes]],
-    hops: list[tuple[Batch, bytes, bytes]],
-) -> Proof:
-    """A proof from its parts. ``cells``: salt and stored value of those that are shown; ``batch``: its number, and the path
-    in it; ``hops``: each batch of :func:`way`, with the head of the one before it and of the one that it skips to."""
+def proof(ledger: bytes, head: bytes, anchors: Sequence[int], batches: list[Any], entries: list[Any]) -> Proof:
+    """A proof from its parts. ``anchors``: their batches, in order; ``head``: that of the last of them; ``batches``: as
+    :func:`shown_batch` gives each of every :func:`way`; ``entries``: as :func:`shown_entry` gives them. In order, each once."""
     return {
-        "version": PROOF_VERSION,
+        "version": FORM,
         "ledger": ledger.hex(),
-        "entry": entry,
-        "body": body,
-        "cells": {name: shown_cell(*cell) for name, cell in cells.items()},
-        "batch": batch[0],
-        "path": [each.hex() for each in batch[1]],
-        "hops": [shown_hop(*hop) for hop in hops],
+        "head": head.hex(),
+        "anchors": list(anchors),
+        "batches": batches,
+        "entries": entries,
     }
 
 
-def shown_hop(batch: Batch, previous: bytes, skipped: bytes) -> dict[str, Any]:
+def shown_batch(batch: Batch, previous: bytes, skipped: bytes) -> dict[str, Any]:
     """A batch as a proof shows it, with the head of the one before it and of the one that it skips to."""
     return {
         "batch": batch.id,
@@ -150,4 +129,17 @@ def shown_hop(batch: Batch, previous: bytes, skipped: bytes) -> dict[str, Any]:
         "root": batch.root.hex(),
         "previous": previous.hex(),
         "skip": skipped.hex(),
+    }
+
+
+def shown_entry(
+    entry: int, body: str, cells: dict[str, tuple[bytes, str | bytes]], batch: int, path: list[bytes]
+) -> dict[str, Any]:
+    """An entry as a proof shows it. ``cells``: salt and stored value of those that are shown; ``path``: that in its batch."""
+    return {
+        "entry": entry,
+        "body": body,
+        "cells": {name: shown_cell(*cell) for name, cell in cells.items()},
+        "batch": batch,
+        "path": [each.hex() for each in path],
     }

@@ -14,6 +14,9 @@ from types import FrameType
 
 import hypothesis
 import pytest
+from click.testing import CliRunner, Result
+
+from kaifu.proxy.cli import cli
 
 LONG = os.environ.get("KAIFU_LONG") == "1"
 
@@ -90,6 +93,16 @@ def corpus() -> Path:
 def long_run() -> bool:
     """True when the full counts are wanted (``make test-long``)."""
     return LONG
+
+
+@pytest.fixture
+def run(ledger: Path) -> Callable[..., Result]:
+    """Any command of kaifu's over the file that the fixture ``ledger`` of the test's module makes."""
+
+    def command(*words: str) -> Result:
+        return CliRunner().invoke(cli, [*words, "--ledger", f"sqlite:///{ledger}"], catch_exceptions=False)
+
+    return command
 
 
 @pytest.fixture

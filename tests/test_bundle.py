@@ -25,14 +25,14 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 from tests.ledger_values import NOON, YAMADA, bodies, journal, receipt, record, store, to
 from tests.tampering import build
 
-from kaifu.proxy import bundle_verifier
+from kaifu.proxy import bundle_page, bundle_verifier
 from kaifu.proxy.access import Access, AccessError, Caller, Role
-from kaifu.proxy.bundle_verifier import Anchor, anchor_of, check, written
-from kaifu.proxy.cli import cli
+from kaifu.proxy.bundle_facts import check_one_message, facts_of
+from kaifu.proxy.bundle_verifier import PARTS, Anchor, Proof, ProofError, anchor_of, check, written
 from kaifu.proxy.ledger import Evidence, EvidenceKind, Grade, LedgerError, Outcome, Verdict
 from kaifu.proxy.ledger_bundle import Wanted, bundle, packed
 from kaifu.proxy.ledger_desk import Desk, Handover
@@ -41,6 +41,7 @@ from kaifu.proxy.ledger_erasure import erase
 from kaifu.proxy.ledger_people import PeopleJournal, writing
 
 KAIFU = Path(sys.executable).with_name("kaifu")
+PROGRAM = Path(bundle_verifier.__file__)
 TANAKA = "tanaka@partner.example"
 ITO = "ito@partner.example"
 HOSTILE = "</td><script src=//evil.example>alert('x')</script>\x1b[2J\u202e&amp;"
@@ -102,16 +103,6 @@ def ledger(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def run(ledger: Path) -> Run:
-    """A command over that ledger."""
-
-    def command(*words: str) -> Result:
-        return CliRunner().invoke(cli, [*words, "--ledger", f"sqlite:///{ledger}"], catch_exceptions=False)
-
-    return command
-
-
-@pytest.fixture
 def members(ledger: Path) -> Members:
     """The bundle of Yamada's record."""
     return unpacked(made(ledger))
@@ -139,7 +130,7 @@ def anchor_at(path: Path, batch: int | None = None) -> Anchor:
 def alone(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """The program that checks, by a bare Python that knows nothing of kaifu, elsewhere than here."""
     program = folder / "alone.py"
-    program.write_bytes(Path(bundle_verifier.__file__).read_bytes())
+    program.write_bytes(PROGRAM.read_bytes())
     command = [sys.executable, "-I", "-S", str(program), *words]
     done = subprocess.run(command, cwd=folder, env={"LC_ALL": "C.UTF-8"}, capture_output=True, text=True, check=False)
     assert "Traceback" not in done.stderr
@@ -166,8 +157,9 @@ def test_a_stranger_with_nothing_but_python_and_an_anchor_checks_what_was_handed
     assert (done.returncode, done.stdout) == (0, b"")
     assert out.stat().st_mode & 0o777 == 0o600
     names = list(unpacked(out.read_bytes()))
-    assert names == ["index.html", "record.json", "reports/4.txt", "reports/9.txt", "proof.json", "verify.py"]
-    assert unpacked(out.read_bytes())["verify.py"] == Path(bundle_verifier.__file__).read_bytes()
+    told = ["index.html", "record.json", "reports/4.txt", "reports/9.txt"]
+    assert names == [*told, "proof.json", "verify.py", *PARTS]
+    assert unpacked(out.read_bytes())["verify.py"] == PROGRAM.read_bytes()
 
     proven = alone(tmp_path, str(out), "--anchor", anchor)
     assert (proven.returncode, proven.stderr) == (0, "")
@@ -304,7 +296,7 @@ SECRETS = (
 
 def all_octets(members: Members) -> bytes:
     """Everything in a bundle, and what is in it in Base64."""
-    found = b"\n".join(octets for name, octets in members.items() if name != "verify.py")
+    found = b"\n".join(octets for name, octets in members.items() if not name.endswith(".py"))
     return found + b"".join(base64.b64decode(text) for text in re.findall(rb'"octets": "([^"]*)"', found))
 
 
@@ -397,7 +389,7 @@ def test_of_every_recipient_the_entries_say_what_the_ledger_says(tmp_path: Path)
         for message, recipient in everybody:
             members = unpacked(bundle(opened.db, Wanted(message, (recipient,)), (), UTC))
             found = check(members, [anchor_at(path)], members["verify.py"])
-            assert (found.problems, set(found.entries) - set(found.covered)) == ([], set())
+            assert (found.problems, set(found.needed) - set(found.covered)) == ([], set())
             assert found.record is not None
             (told,) = found.record["facts"]["recipients"]
             columns = "direction, request, asked_by, rule"
@@ -570,7 +562,7 @@ def edits(octets: bytes, chance: random.Random, number: int) -> Iterator[bytes]:
             yield edited
 
 
-@pytest.mark.parametrize("name", ["index.html", "record.json", "reports/4.txt", "proof.json", "verify.py"])
+@pytest.mark.parametrize("name", ["index.html", "record.json", "reports/4.txt", "proof.json", "verify.py", *PARTS])
 def test_any_octet_that_was_changed_is_found(ledger: Path, members: Members, name: str, long_run: bool) -> None:
     program, chance = members["verify.py"], random.Random(name)
     assert check(members, (), program).problems == []
@@ -634,7 +626,7 @@ def test_a_lie_told_in_all_files_is_found(ledger: Path, members: Members) -> Non
     lie = json.loads(members["record.json"])
     lie["facts"]["recipients"][0]["evidence"][0]["at"] = "2026-11-20T11:00:00.000000Z"
     lie["offsets"]["2026-11-20T11:00:00.000000Z"] = 540
-    forged = {**members, "record.json": written(lie), "index.html": bundle_verifier.page(lie).encode()}
+    forged = {**members, "record.json": written(lie), "index.html": bundle_page.page(lie).encode()}
     (problem,) = check(forged).problems
     assert "record.json does not say what the entries say (facts.recipients[0].evidence[0].at)" in problem
 
@@ -652,23 +644,26 @@ def test_true_entries_of_two_messages_are_not_told_as_one(ledger: Path, members:
         key=lambda each: int(each["batch"]),
     )
     mixed["anchors"] = sorted({*mixed["anchors"], *second["anchors"]})
-    entries = [bundle_verifier.entry_of(each) for each in mixed["entries"]]
-    facts = bundle_verifier.facts_of(mixed["ledger"], entries, [4])
-    offsets = dict.fromkeys(bundle_verifier.times_of(facts), 0)
+    entries = Proof(written(mixed)).entries
+    facts = facts_of(mixed["ledger"], entries, [4])
+    offsets = dict.fromkeys(bundle_page.times_of(facts), 0)
     lie = {"version": 1, "recipients": [4], "offsets": offsets, "facts": facts}
     assert facts["message"] == 1
     assert facts["recipients"][0]["decided_by"] == 15
-    told = {"record.json": written(lie), "proof.json": written(mixed), "index.html": bundle_verifier.page(lie).encode()}
+    told = {"record.json": written(lie), "proof.json": written(mixed), "index.html": bundle_page.page(lie).encode()}
     assert check({**members, **told}, [anchor_at(ledger)]).problems == ["the entries are not those of one message"]
-    first = [bundle_verifier.entry_of(each) for each in json.loads(members["proof.json"])["entries"]]
-    assert list(bundle_verifier._mixed(first)) == []
-    assert list(bundle_verifier._mixed([*first, ({"kind": "attempt", "message": 2}, {})])) != []
+    first = Proof(members["proof.json"]).entries
+    check_one_message(first)
+    with pytest.raises(ProofError, match="not those of one message"):
+        check_one_message([*first, ({"kind": "attempt", "message": 2}, {})])
 
 
 def test_members_that_are_missing_or_do_not_belong_are_found(members: Members) -> None:
     for name in members:
         rest = {other: octets for other, octets in members.items() if other != name}
-        assert check(rest, (), members["verify.py"]).problems
+        found = check(rest, (), members["verify.py"])
+        assert found.problems if name not in PARTS and name != "verify.py" else found.missing == [name]
+        assert bundle_verifier.report(found, False)[0] in (1, 3)
     assert check({**members, "reports/5.txt": b"x"}).problems == ["reports/5.txt does not belong into a bundle"]
     swapped = {**members, "reports/4.txt": members["reports/9.txt"] + b"x"}
     assert check(swapped).problems == ["reports/4.txt is not what it should be by the entries"]
@@ -763,13 +758,89 @@ def test_a_bundle_leads_down_from_an_anchor_that_was_named(ledger: Path, members
 # The program by itself.
 
 
-def test_the_program_needs_nothing_but_the_standard_library_of_an_old_python() -> None:
-    tree = ast.parse(Path(bundle_verifier.__file__).read_text(), feature_version=(3, 8))
-    for node in ast.walk(tree):
+SHIPPED = ("bundle_verifier.py", *PARTS)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_what_is_in_a_bundle_needs_nothing_but_the_standard_library_of_an_old_python_and_can_be_read(name: str) -> None:
+    text = PROGRAM.with_name(name).read_text()
+    assert len(text.splitlines()) <= 400
+    for node in ast.walk(ast.parse(text, feature_version=(3, 8))):
         if isinstance(node, ast.Import | ast.ImportFrom):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or "."]
-            assert {name.split(".")[0] for name in names} <= sys.stdlib_module_names
-            assert not isinstance(node, ast.ImportFrom) or node.level == 0
+            if isinstance(node, ast.ImportFrom) and node.level:
+                assert name in PARTS
+                assert f"{node.module}.py" in SHIPPED[: SHIPPED.index(name)]
+            else:
+                assert {name.split(".")[0] for name in names} <= sys.stdlib_module_names
+
+
+def test_the_program_knows_what_it_runs() -> None:
+    """With ``KAIFU_UPDATE=1`` the SHA-256 of each part is written into the program."""
+    text = PROGRAM.read_text()
+    for name in PARTS:
+        digest = hashlib.sha256(PROGRAM.with_name(name).read_bytes()).hexdigest()
+        text = re.sub(f'"{name}": "[0-9a-f]*"', f'"{name}": "{digest}"', text)
+    if os.environ.get("KAIFU_UPDATE") == "1":
+        PROGRAM.write_text(text)
+    assert text == PROGRAM.read_text(), "a part was changed: KAIFU_UPDATE=1 writes down what it is now"
+
+
+EVIL = b"print('PROVEN against the anchor'); raise SystemExit(0)"
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_a_part_that_was_changed_is_reported_and_does_not_run(
+    ledger: Path, members: Members, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "out.zip").write_bytes(packed({**members, name: EVIL}))
+    done = alone(tmp_path, "out.zip", "--anchor", str(anchor_at(ledger)))
+    assert (done.returncode, "\nPROVEN" in f"\n{done.stdout}") == (1, False)
+    assert f"{name} in it is another program, and was not run" in done.stdout
+    assert "The entries of proof.json agree all the same" in done.stdout
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_without_its_parts_the_program_proves_the_entries_and_says_that_nothing_else_was_compared(
+    ledger: Path, members: Members, tmp_path: Path, name: str
+) -> None:
+    rest = {other: octets for other, octets in members.items() if other != name}
+    (tmp_path / "out.zip").write_bytes(packed({**rest, "index.html": b"Everybody has read it."}))
+    anchor = str(anchor_at(ledger))
+    done = alone(tmp_path, "out.zip", "--anchor", anchor)
+    assert (done.returncode, done.stderr) == (4, "")
+    assert f"NOT COMPARED, for want of {name}: record.json, index.html and reports/." in done.stdout
+    assert "PROVEN against the anchor: the entries [1, 2, 3, 4, 6, 8, 9, 10, 11, 12, 13, 14, 16]." in done.stdout
+    assert YAMADA in done.stdout
+    assert not set(done.stdout) & {chr(code) for code in range(32) if code != 10}
+    older = alone(tmp_path, "out.zip", "--anchor", str(anchor_at(ledger, 3)))
+    assert (older.returncode, "NOT PROVEN, for want of an anchor" in older.stdout) == (3, True)
+    assert alone(tmp_path, "out.zip").returncode == 3
+    changed = json.loads(members["proof.json"])
+    changed["entries"][1]["body"] += " "
+    (tmp_path / "out.zip").write_bytes(packed({**rest, "proof.json": written(changed)}))
+    assert alone(tmp_path, "out.zip", "--anchor", anchor).returncode == 1
+
+
+@pytest.mark.parametrize("name", ["json.py", "argparse.py", "bundle_extra.py", "locale/__init__.py"])
+@pytest.mark.parametrize("isolated", [True, False])
+def test_a_file_that_was_added_beside_the_program_is_reported_and_does_not_run(
+    members: Members, tmp_path: Path, name: str, isolated: bool
+) -> None:
+    for member, octets in {**members, name: EVIL}.items():
+        (tmp_path / member).parent.mkdir(exist_ok=True)
+        (tmp_path / member).write_bytes(octets)
+    command = [sys.executable, *(["-I"] if isolated else []), "verify.py", "."]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, f"{name} does not belong into a bundle" in done.stdout) == (1, True), done
+    assert "PROVEN against" not in done.stdout
+
+
+def test_the_parts_run_as_they_are_in_the_bundle_that_is_checked(members: Members) -> None:
+    """Neither those beside the program nor those of kaifu: no others need to be there, and none can stand in for them."""
+    found = check(members, (), members["verify.py"])
+    assert found.page.__name__ == "kaifu_bundle.bundle_page"
+    assert found.page is not bundle_page
 
 
 def test_hostile_input_gets_a_sentence(members: Members, tmp_path: Path) -> None:
@@ -818,7 +889,7 @@ def test_in_a_directory_nothing_is_waited_for_that_is_no_file(members: Members, 
 
 
 def test_a_bundle_that_would_fill_the_memory_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bundle_verifier, "MOST_OCTETS", 1000)
+    monkeypatch.setattr(bundle_verifier, "MOST_OCTETS", 100_000)
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("record.json", b" " * 50_000_000)
     tracemalloc.start()

@@ -15,14 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.ledger_values import bodies, journal, receipt, record, store, to
 
+from kaifu.proxy.bundle_verifier import Anchor, Proof, ProofError, written
 from kaifu.proxy.ledger import LedgerError
 from kaifu.proxy.ledger_journal import Journal, now
 from kaifu.proxy.ledger_proof import batch_at, ledger_id, newest_batch, proof_of
 from kaifu.proxy.ledger_seal import (
-    ProofError,
     Tree,
     batch_of,
-    check_proof,
     genesis,
     head_of,
     leaf,
@@ -30,6 +29,8 @@ from kaifu.proxy.ledger_seal import (
     proof,
     root_above,
     root_of,
+    shown_batch,
+    shown_entry,
     skip,
     way,
 )
@@ -101,20 +102,42 @@ def sealed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def proven(made: Any, ledger: bytes, batch: int, last: int, head: bytes) -> list[Any]:
+    """The bodies of the entries that a proof proves when this anchor is given."""
+    proof = Proof(written(made))
+    anchor = Anchor(ledger, batch, last, head, "")
+    if ledger != proof.ledger:
+        raise ProofError("another ledger")
+    under = proof.under(anchor)
+    return [body for body, _ in proof.entries if body["n"] in under]
+
+
 def test_every_entry_has_a_proof_from_every_later_batch_and_from_no_earlier_one(sealed: Path) -> None:
     with store(sealed) as opened:
         db = opened.db
-        heads = dict(db.execute("SELECT id, head FROM batches"))
+        heads = db.execute("SELECT id, last, head FROM batches").fetchall()
         known = [json.loads(body) for body in bodies(sealed)]
         for entry in (1, 2, 3, 50, len(known) - 3, len(known)):
             its = batch_at(db, entry).id
-            for batch, head in heads.items():
+            for batch, last, head in heads:
                 if batch < its:
                     with pytest.raises(LedgerError, match=f"entry {entry} is of batch {its}, after batch {batch}"):
-                        proof_of(db, entry, batch)
+                        proof_of(db, {entry: None}, [batch])
                 else:
-                    made = json.loads(json.dumps(proof_of(db, entry, batch)))
-                    assert check_proof(made, ledger_id(db), batch, head) == known[entry - 1]
+                    made = json.loads(json.dumps(proof_of(db, {entry: None}, [batch])))
+                    assert proven(made, ledger_id(db), batch, last, head) == [known[entry - 1]]
+
+
+def test_a_proof_may_have_several_entries_and_anchors_and_each_anchor_proves_what_is_older(sealed: Path) -> None:
+    with store(sealed) as opened:
+        db = opened.db
+        batches = db.execute("SELECT id, last, head FROM batches").fetchall()
+        entries = {1: (), 40: None, batches[29][1]: ("raw",)}
+        made = proof_of(db, entries, [40, 7, 30])
+        for batch, last, head in batches:
+            named = [body["n"] for body in proven(made, ledger_id(db), batch, last, head)]
+            assert batch not in (7, 30, 40) or named == [entry for entry in entries if entry <= last]
+            assert all(entry <= last for entry in named)
 
 
 def test_what_was_undone_is_in_no_batch(tmp_path: Path) -> None:
@@ -167,17 +190,17 @@ def test_a_proof_that_is_changed_in_any_place_does_not_hold(sealed: Path) -> Non
         entry = db.execute(
             "SELECT min(e.id) FROM entries e JOIN cells c ON c.entry = e.id WHERE c.name = 'raw'"
         ).fetchone()[0]
-        made = proof_of(db, entry, cells=("report", "raw"))
+        made = proof_of(db, {entry: ("report", "raw")}, [newest.id])
         before = copy.deepcopy(made)
         tried = 0
         for where, changed in changes(made):
-            if where.startswith("-cells") or where in ("cells-report", "cells-raw"):
+            if where in ("entries[0]cells-report", "entries[0]cells-raw"):
                 continue  # To show less is no change of what is shown.
             tried += 1
             with pytest.raises(ProofError):
-                print(where, check_proof(changed, ledger_id(db), newest.id, newest.head))
+                print(where, Proof(written(changed)))
         assert tried > 100
-        assert check_proof(made, ledger_id(db), newest.id, newest.head)["n"] == entry
+        assert [body["n"] for body, _ in Proof(written(made)).entries] == [entry]
         assert made == before
 
 
@@ -186,38 +209,42 @@ def test_a_proof_says_nothing_against_another_anchor(sealed: Path) -> None:
         db = opened.db
         newest = newest_batch(db)
         assert newest is not None
-        made = proof_of(db, 5)
-        for ledger, batch, head in (
-            (bytes(16), newest.id, newest.head),
-            (ledger_id(db), newest.id - 1, newest.head),
-            (ledger_id(db), newest.id + 1, newest.head),
-            (ledger_id(db), newest.id, bytes(32)),
-            (ledger_id(db), newest.id, newest.root),
+        made = proof_of(db, {5: None})
+        for ledger, batch, last, head in (
+            (bytes(16), newest.id, newest.last, newest.head),
+            (ledger_id(db), newest.id, newest.last - 1, newest.head),
+            (ledger_id(db), newest.id, newest.last, bytes(32)),
+            (ledger_id(db), newest.id, newest.last, newest.root),
         ):
             with pytest.raises(ProofError):
-                check_proof(made, ledger, batch, head)
+                proven(made, ledger, batch, last, head)
+        assert proven(made, ledger_id(db), newest.id, newest.last, newest.head)
+        assert not proven(made, ledger_id(db), newest.id + 1, newest.last, newest.head)
 
 
 def test_an_entry_that_was_sealed_under_another_number_than_its_own_proves_nothing() -> None:
     ledger = bytes(16)
     for number, body in ((1, '{"n":1}'), (1, '{"n":2}')):
         batch = batch_of(1, 1, [leaf(body.encode())], genesis(ledger), genesis(ledger))
-        made = proof(ledger, number, body, {}, (1, []), [(batch, genesis(ledger), genesis(ledger))])
+        shown = [shown_batch(batch, genesis(ledger), genesis(ledger))]
+        made = proof(ledger, batch.head, [1], shown, [shown_entry(number, body, {}, 1, [])])
         if body == '{"n":1}':
-            assert check_proof(made, ledger, 1, batch.head) == {"n": 1}
+            assert proven(made, ledger, 1, 1, batch.head) == [{"n": 1}]
         else:
             with pytest.raises(ProofError, match="says that it is number 2, not 1"):
-                check_proof(made, ledger, 1, batch.head)
+                Proof(written(made))
 
 
 @pytest.mark.parametrize("hostile", [None, [], {}, {"version": 1}, 5, "x", [[[]]], {"version": True}])
 def test_what_is_no_proof_is_refused_in_words(hostile: Any) -> None:
     with pytest.raises(ProofError):
-        check_proof(hostile, bytes(16), 1, bytes(32))
+        Proof(written(hostile))
+    with pytest.raises(ProofError):
+        Proof(b"\xff" + written(hostile))
 
 
 def test_an_entry_that_is_not_there_has_no_proof(sealed: Path) -> None:
     with store(sealed) as opened:
         for entry in (0, -1, 100_000):
             with pytest.raises(LedgerError, match=f"no sealed entry {entry}"):
-                proof_of(opened.db, entry)
+                proof_of(opened.db, {entry: None})

@@ -55,16 +55,6 @@ def ledger(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture
-def run(ledger: Path) -> Run:
-    """A command over that ledger."""
-
-    def command(*words: str) -> Result:
-        return CliRunner().invoke(cli, [*words, "--ledger", f"sqlite:///{ledger}"], catch_exceptions=False)
-
-    return command
-
-
 def shown(run: Run, *words: str) -> dict[str, Any]:
     result = run("receipts", "show", "--json", *words)
     assert result.exit_code == 0
