@@ -153,6 +153,7 @@ async def opened(
     language: str = "en",
     marks: Marks = "unicode",
     theme: str = "dark",
+    colours: bool = True,
     size: tuple[int, int] = SIZE,
     zone: tzinfo = UTC,
     clock: Callable[[], int] = lambda: NOW,
@@ -165,7 +166,7 @@ async def opened(
         app = KaifuApp(
             where,
             settings,
-            Look(language, marks, theme),
+            Look(language, marks, theme, colours),
             clock=clock,
             pulse_seconds=None,
         )

@@ -93,8 +93,8 @@ class KaifuApp(App[None]):
         """The screens that the role opens."""
         return [kind for kind in SCREENS if self.where.who.allows(kind.NEEDS)]
 
-    def get_theme_variable_defaults(self) -> dict[str, str]:
-        return drawing.variables(self.look)
+    def get_css_variables(self) -> dict[str, str]:
+        return {**super().get_css_variables(), **drawing.variables(self.look)}
 
     def on_mount(self) -> None:
         self.set_class(self.look.marks == "ascii", "-ascii")

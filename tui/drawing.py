@@ -40,6 +40,7 @@ def variables(look: Look) -> dict[str, str]:
     return {
         "frame": "ascii" if look.marks == "ascii" else "round",
         "line": "ascii" if look.marks == "ascii" else "solid",
+        "text-disabled": "auto 65%",
         **({} if look.colours else _NO_COLOURS),
     }
 

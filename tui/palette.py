@@ -15,12 +15,12 @@ from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Vertical
 from textual.screen import ModalScreen, Screen
-from textual.widgets import Input, OptionList
-from textual.widgets.option_list import Option
+from textual.widgets import Input
 
 from kaifu.proxy.display import visible
 
 from .keys import Doing, doings
+from .line_view import LineView
 from .look import plain
 from .screens import Plain, translated
 from .words import later, say
@@ -35,7 +35,7 @@ class PaletteScreen(ModalScreen[Doing | None]):
     PaletteScreen {{ align: center top; }}
     PaletteScreen > Vertical {{ width: {WIDTH}; max-width: 100%; height: auto; max-height: 100%; margin-top: 2; background: $panel; }}
     PaletteScreen Input {{ background: $surface; }}
-    PaletteScreen OptionList {{ height: auto; max-height: 14; background: $panel; }}
+    PaletteScreen LineView {{ height: auto; max-height: 14; background: $panel; }}
     PaletteScreen Plain {{ color: $text-muted; }}
     """
     BINDINGS = [  # noqa: RUF012 - as Textual declares it
@@ -55,11 +55,12 @@ class PaletteScreen(ModalScreen[Doing | None]):
     def compose(self) -> ComposeResult:
         with Vertical():
             yield Input(placeholder=say("What do you want to do?"), compact=True, select_on_focus=False)
-            yield OptionList(markup=False, compact=True)
+            yield LineView(chooses=True)
             yield Plain(say("enter: do it   esc: close"))
 
     def on_mount(self) -> None:
-        self.query_one(OptionList).can_focus = False
+        self._list = self.query_one(LineView)
+        self._list.can_focus = False
         self._show("")
 
     def on_input_changed(self, event: Input.Changed) -> None:
@@ -69,35 +70,27 @@ class PaletteScreen(ModalScreen[Doing | None]):
     def _show(self, wanted: str) -> None:
         words = _key(wanted).split()
         self._fitting = [doing for doing in self._all if all(word in _key(doing.words) for word in words)]
-        options = self.query_one(OptionList)
-        options.clear_options()
-        options.add_options(Option(self._line(doing)) for doing in self._fitting)
-        if self._fitting:
-            options.highlighted = 0
-
-    def _line(self, doing: Doing) -> Text:
-        keys, words = " ".join(doing.names), visible(doing.words)
-        room = WIDTH - 6 - cell_len(keys) - cell_len(words)
-        return plain(words).append(" " * max(1, room)).append(keys, "bold")
+        self._list.show(lambda width: [_line(doing, width) for doing in self._fitting], 0)
+        self._list.styles.height = max(1, len(self._fitting))
 
     def action_move(self, by: int) -> None:
-        options = self.query_one(OptionList)
-        if by > 0:
-            options.action_cursor_down()
-        else:
-            options.action_cursor_up()
+        self._list.action_move(by)
 
     def action_choose(self) -> None:
-        at = self.query_one(OptionList).highlighted
-        if at is not None and self._fitting:
-            self.dismiss(self._fitting[at])
+        self._list.action_choose()
 
     def action_leave(self) -> None:
         self.dismiss(None)
 
-    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
-        """A click chooses."""
-        self.dismiss(self._fitting[event.option_index])
+    def on_line_view_chosen(self, event: LineView.Chosen) -> None:
+        """Taken."""
+        self.dismiss(self._fitting[event.line])
+
+
+def _line(doing: Doing, width: int) -> Text:
+    keys, words = " ".join(doing.names), visible(doing.words)
+    room = width - cell_len(keys) - cell_len(words) - 2
+    return plain(f" {words}").append(" " * max(1, room)).append(f"{keys} ", "bold")
 
 
 def _key(text: str) -> str:

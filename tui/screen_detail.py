@@ -7,6 +7,7 @@ What is told: :mod:`kaifu.tui.detail_lines`; what can be done: :mod:`kaifu.tui.d
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from rich.cells import cell_len
@@ -14,11 +15,20 @@ from rich.text import Text
 from textual.app import ComposeResult
 
 from kaifu.proxy.access import Role
+from kaifu.proxy.display import visible
 from kaifu.proxy.ledger_detail import Detail
 from kaifu.proxy.ledger_read import Row
 from kaifu.proxy.ledger_shown import local
 
+from . import detail_acts
+from .asking import Question
+from .attempts import Attempt
+from .detail_dialogs import ReportDialog, TextDialog, bundle_form, note_form, pair_form, take_back_form
 from .detail_lines import Shown, erased, told
+from .detail_proof import entries_of, told_proof
+from .detail_report import reports_of
+from .dialogs import Choice, Form
+from .integrity_anchors import anchors_file, kept_anchors
 from .line_view import LineView
 from .lines import Told, laid_out
 from .look import fitted
@@ -44,10 +54,17 @@ class DetailScreen(KaifuScreen):
     DEFAULT_CSS = """
     DetailScreen .head { height: 1; background: $panel; padding: 0 1; }
     DetailScreen #recipients { background: $surface; }
-    DetailScreen #told { padding: 0 1; border-top: solid $secondary; }
+    DetailScreen #told { padding: 0 1; border-top: $line $secondary; }
     """
     BINDINGS: ClassVar[list[Any]] = [
         Binding("escape,backspace", "back", later("Back"), key_display="esc"),
+        Binding("v", "reports", later("Report")),
+        Binding("p", "proof", later("Proof"), show=False),
+        Binding("b", "bundle", later("Bundle")),
+        Binding("n", "note", later("Note")),
+        Binding("a", "pair", later("Pair an address"), show=False),
+        Binding("u", "take_back", later("Take back a note or a pairing"), show=False),
+        Binding("f", "follow", later("All of...")),
         Binding("right,l", "recipient(1)", later("Recipient"), key_display="h/l"),
         Binding("left,h", "recipient(-1)", later("Recipient before"), show=False),
         Binding("r", "refresh", later("Ask again"), show=False),
@@ -101,9 +118,9 @@ class DetailScreen(KaifuScreen):
     def _show_told(self) -> None:
         found, row = self.found, self.row()
         if found is not None and row is not None:
-            how = Shown(self.kaifu.where.zone, self.kaifu.look.marks, self.may(Role.ADMIN))
-            paragraphs = told(found, row, how)
+            paragraphs = told(found, row, self._how())
             self.query_one("#told", LineView).show(lambda width: laid_out(paragraphs, width))
+        self.refresh_bindings()
 
     def _show_head(self, found: Detail, row: Row) -> None:
         self.query_one("#subject", Plain).show(erased(row.subject, later("(not recorded)")), "bold")
@@ -151,6 +168,98 @@ class DetailScreen(KaifuScreen):
     def action_recipient(self, step: int) -> None:
         """To the next recipient, or the one before."""
         self.query_one("#recipients", LineView).action_move(step)
+
+    # What can be done here.
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Nothing is offered that the role may not do, or for which there is nothing."""
+        found, row = self.found, self.row()
+        if action in ("reports", "proof", "bundle", "note", "pair", "take_back", "follow"):
+            if found is None or row is None or (action in ("note", "pair", "take_back") and not self.may(Role.ADMIN)):
+                return False
+            if action == "reports":
+                return bool(reports_of(found, row.recipient))
+            if action == "pair":
+                return row.address is not None and bool(detail_acts.answering(found, row))
+            if action == "take_back":
+                return any(detail_acts.revocable(found, row))
+        if action == "recipient":
+            return found is not None and len(found.recipients) > 1
+        return super().check_action(action, parameters)
+
+    def _how(self) -> Shown:
+        return Shown(self.kaifu.where.zone, self.kaifu.look.marks, self.may(Role.ADMIN))
+
+    def _chosen(self) -> tuple[Detail, Row]:
+        found, row = self.found, self.row()
+        assert found is not None
+        assert row is not None
+        return found, row
+
+    def action_reports(self) -> None:
+        """The raw reports."""
+        found, row = self._chosen()
+        self.app.push_screen(ReportDialog(reports_of(found, row.recipient)))
+
+    def action_proof(self) -> None:
+        """How the record is sealed."""
+        self.start(self._proof(), "proof")
+
+    async def _proof(self) -> None:
+        found, row = self._chosen()
+        entries = entries_of(found, row)
+        seals = await self.ask(lambda desk: desk.seals(row.message, entries), lane="proof")
+        lines = list(told_proof(seals, len(entries), self.kaifu.where.zone))
+        self.app.push_screen(TextDialog(say("Proof: {who}", who=erased(row.address)), lines))
+
+    def action_note(self) -> None:
+        """Note a phone call or the like."""
+        self._open(note_form(self._chosen()[1], self._how(), self.kaifu.clock(), self._try))
+
+    def action_pair(self) -> None:
+        """Pair an address that answered."""
+        found, row = self._chosen()
+        self._open(pair_form(row, detail_acts.answering(found, row), self._try))
+
+    def action_take_back(self) -> None:
+        """Take back a note or a pairing."""
+        found, row = self._chosen()
+        self._open(take_back_form(row, list(detail_acts.revocable(found, row)), self._try))
+
+    def action_bundle(self) -> None:
+        """Hand out the record."""
+        self.start(self._bundle(), "bundle")
+
+    async def _bundle(self) -> None:
+        path = anchors_file(self.kaifu.settings)
+        line = await self.ask(lambda _: detail_acts.newest_line(kept_anchors(path)), lane="anchors")
+        row, own = self._chosen()[1], self.kaifu.where.who.caller.unbound
+        self._open(bundle_form(row, self._how(), line, own, self._try), None if own else self._tell_command)
+
+    def _tell_command(self, command: str | None) -> None:
+        if command is not None:
+            self.app.push_screen(TextDialog(say("Type this in a shell of your own"), [Told(command)]))
+
+    async def _try(self, question: Question[Attempt]) -> Attempt:
+        return await self.ask(question)
+
+    def _open(self, form: Form, then: Callable[[str | None], None] | None = None) -> None:
+        self.app.push_screen(form, then or self._done)
+
+    def _done(self, sentence: str | None) -> None:
+        """After an act everything is asked anew."""
+        if sentence is not None:
+            self.notify(visible(sentence), markup=False)
+            self.action_refresh()
+
+    def action_follow(self) -> None:
+        """To the list, with all messages of a person or a domain."""
+        choices = detail_acts.jumps(self._chosen()[1], self.kaifu.where.zone)
+        self.app.push_screen(Choice(say("All messages of a person or a domain"), (), choices), self._go_on)
+
+    def _go_on(self, line: str | None) -> None:
+        if line is not None:
+            self.dismiss(line)
 
     def action_back(self) -> None:
         """Back to the list."""

@@ -93,7 +93,7 @@ class OverviewScreen(KaifuScreen):
     OverviewScreen #figures { width: 47; }
     OverviewScreen #chart { width: 1fr; min-width: 44; }
     OverviewScreen #hours { width: 30; }
-    OverviewScreen .titled { border-top: solid $secondary; border-title-color: $foreground; border-title-style: bold; padding: 0 1; }
+    OverviewScreen .titled { border-top: $line $secondary; border-title-color: $foreground; border-title-style: bold; padding: 0 1; }
     OverviewScreen #needs-frame { width: 1fr; }
     OverviewScreen #needs { height: 1fr; background: $background; border: none; padding: 0; }
     OverviewScreen #newest-frame { height: 1fr; }

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingsMap
 from textual.reactive import reactive
@@ -101,6 +102,23 @@ class TroubleLine(Static):
         self.update(text)
 
 
+class TooSmall(Static):
+    """Stands alone on a terminal on which a screen has no room."""
+
+    DEFAULT_CSS = "TooSmall { display: none; }"
+    LEAST = (50, 12)
+
+    def __init__(self) -> None:
+        super().__init__("", markup=False)
+
+    def on_resize(self) -> None:
+        text = plain(
+            say("kaifu needs {columns} columns and {lines} lines.", columns=self.LEAST[0], lines=self.LEAST[1])
+        )
+        text.no_wrap = False
+        self.update(text)
+
+
 class KaifuScreen(Screen[str | None]):
     """One screen. ``NAME``: of its mode; ``TITLE``: in the bar; ``NEEDS``: the role without which it is not offered."""
 
@@ -125,6 +143,12 @@ class KaifuScreen(Screen[str | None]):
         yield from self.body()
         yield KeysLine()
         yield TroubleLine()
+        yield TooSmall()
+
+    def on_resize(self, event: events.Resize) -> None:
+        """On a terminal that is too small nothing is shown but that it is."""
+        columns, lines = TooSmall.LEAST
+        self.set_class(event.size.width < columns or event.size.height < lines, "-small")
 
     def body(self) -> ComposeResult:
         """What stands between the bar and the footer."""
