@@ -12,6 +12,7 @@ from typing import Any
 from . import ledger_tally
 from .access import Role
 from .ledger_anchor import Anchor
+from .ledger_chain import ChainState, chain_state
 from .ledger_desk_core import Core
 from .ledger_figures import figures
 from .ledger_tally import Attention, Tally
@@ -32,6 +33,11 @@ class Figures(Core):
         """Has anybody changed the ledger? ``now``: UTC microseconds; ``progress``: entries done, and of how many."""
         with self._open(Role.VIEWER, "ledger verify") as db:
             return verify(db, anchors, now, progress)
+
+    def chain(self) -> ChainState:
+        """The chain of seals as it stands, and which erasures there were."""
+        with self._open(Role.VIEWER, "ledger verify") as db:
+            return chain_state(db)
 
     def tallies(self, since: int, until: int) -> list[Tally]:
         """How many recipients became what, by quarters of an hour, from ``since`` until before ``until`` (UTC microseconds).

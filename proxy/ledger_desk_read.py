@@ -18,6 +18,7 @@ from .ledger_anchor import Anchor
 from .ledger_apart import Unmatched, unmatched
 from .ledger_audit import Act, ActFilter, ActPlace, PolicyVersion, acts, acts_page, policy_versions
 from .ledger_bundle import Wanted, bundle
+from .ledger_chain import Seals, seals
 from .ledger_desk_core import told
 from .ledger_desk_figures import Figures
 from .ledger_detail import Detail, detail
@@ -71,6 +72,12 @@ class Reading(Figures):
             for number in numbers:
                 self._looked("show", {}, number)
             return [found for number in numbers if (found := detail(db, number)) is not None]
+
+    def seals(self, message: int, entries: Sequence[int]) -> Seals:
+        """How these entries about a message are sealed, and whether they are what was sealed."""
+        with self._open(Role.AUDITOR, "receipts show") as db:
+            self._looked("show", {}, message)
+            return seals(db, entries)
 
     def bundle(
         self,

@@ -59,6 +59,7 @@ def last(ledger: Path) -> dict[str, Any]:
 METHODS: dict[str, tuple[Role, Callable[[Desk], object]]] = {
     "figures": (Role.VIEWER, lambda at: at.figures()),
     "verify": (Role.VIEWER, lambda at: at.verify([], 0)),
+    "chain": (Role.VIEWER, lambda at: at.chain()),
     "tallies": (Role.VIEWER, lambda at: at.tallies(0, 1)),
     "oldest": (Role.VIEWER, lambda at: at.oldest()),
     "attention": (Role.VIEWER, lambda at: at.attention(0)),
@@ -68,6 +69,7 @@ METHODS: dict[str, tuple[Role, Callable[[Desk], object]]] = {
     "page": (Role.AUDITOR, lambda at: at.page(Filter())),
     "count": (Role.AUDITOR, lambda at: at.count(Filter(), most=9)),
     "details": (Role.AUDITOR, lambda at: at.details("1")),
+    "seals": (Role.AUDITOR, lambda at: at.seals(1, [1])),
     "bundle": (Role.AUDITOR, lambda at: at.bundle("1", None, Handover("a court", "case 7"), [], UTC)),
     "newest": (Role.AUDITOR, lambda at: at.newest(9)),
     "unmatched": (Role.AUDITOR, lambda at: at.unmatched()),
@@ -88,7 +90,7 @@ METHODS: dict[str, tuple[Role, Callable[[Desk], object]]] = {
     "migrate": (Role.ADMIN, lambda at: at.migrate()),
 }
 UNGUARDED = {"actor", "refuse", "own_files", "close_file", "interrupt"}
-LOOKING = ("rows", "page", "count", "details", "newest", "unmatched", "acts", "acts_page", "policy_versions", "known")
+LOOKING = ("rows", "page", "count", "details", "seals", "newest", "unmatched", "acts", "acts_page", "policy_versions", "known")
 
 
 def test_every_method_of_the_desk_is_tried_here() -> None:

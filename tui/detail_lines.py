@@ -125,7 +125,7 @@ def _decision(row: Row, recipient: dict[str, Any]) -> Iterator[Told]:
     yield Told(row.rule or say("(no rule of the policy)"), say("Rule"))
     yield Told(erased(recipient["reason"]), say("Why"))
     if recipient["would"] is not None:
-        yield Told(recipient["would"], say("Only observed; would have been"))
+        yield Told(recipient["would"], say("Would have been"))
     if recipient["basis"] is not None:
         yield Told(recipient["basis"], say("Written basis"))
     for edit in recipient["edits"]:
@@ -332,10 +332,11 @@ def _others(found: Detail, message: dict[str, Any], how: Shown) -> Iterator[Told
             yield from title(say(words))
         for one in message[key][:MOST_EVENTS]:
             first, *more = evidence(one, how._replace(pairs=False), message["id"])
-            yield first._replace(label=local(at_value(one["at"]), how.zone))
+            yield Told(f"{local(at_value(one['at']), how.zone)}  {first.text}", style=first.style)
             if one.get("message"):
-                yield Told(say("about message {number}", number=one["message"]), _UNDER, deep=2)
-            yield from more
+                yield Told(say("about message {number}", number=one["message"]), deep=4)
+            for each in more:
+                yield each._replace(label="", deep=4)
     if found.unmatched or (message["kind"] in REPORTS and not found.carried):
         yield from title(say("It is evidence of no message that is known here"))
         for apart in found.unmatched:

@@ -94,6 +94,9 @@ CONFIRMED_BY = {
     "chat": later("by chat"),
 }
 
+PLACES = {"file": later("file"), "command": later("program"), "mail": later("mail")}
+"""Where anchors are sent."""
+
 MODES = {"enforce": later("enforced"), "observe": later("only observed")}
 
 

@@ -18,6 +18,7 @@ from textual.widgets import Input
 from kaifu.proxy.display import visible
 
 from .asking import GivenUpError, TroubleError
+from .attempts import NotDoneError
 from .line_view import Layout, LineView
 from .lines import Told, laid_out
 from .screens import Plain, translated
@@ -25,10 +26,6 @@ from .words import later, say
 
 Given = Mapping[str, str]
 """What was typed or chosen, by the name of its field."""
-
-
-class NotDoneError(Exception):
-    """What a form is for could not be done; the text says why, and the form stays."""
 
 
 class Field(NamedTuple):
@@ -56,7 +53,7 @@ class Dialog(ModalScreen[Any]):
 
     DEFAULT_CSS = """
     Dialog { align: center middle; }
-    Dialog > Vertical { width: 76; max-width: 100%; height: auto; max-height: 100%; background: $panel; padding: 1 2; }
+    Dialog > Vertical { width: 76; max-width: 100%; height: auto; max-height: 100%; background: $panel; }
     Dialog LineView { height: auto; background: $panel; }
     Dialog #told { max-height: 12; }
     Dialog #title { text-style: bold; }
@@ -95,17 +92,15 @@ class Dialog(ModalScreen[Any]):
     def on_mount(self) -> None:
         for view in self.query("#told").results(LineView):
             view.can_focus = False
-            _show(view, lambda width: laid_out(self._told, width))
+            view.show(lambda width: laid_out(self._told, width))
+        self.opened()
+
+    def opened(self) -> None:
+        """Fill what :meth:`fields` gave."""
 
     def action_leave(self) -> None:
         """Close without doing anything."""
         self.dismiss(None)
-
-
-def _show(view: LineView, layout: Layout) -> None:
-    """Show lines in a view that is as high as they are."""
-    view.show(layout)
-    view.styles.height = max(1, view.count)
 
 
 def _one_line_each(told: Sequence[Told]) -> Layout:
@@ -113,7 +108,7 @@ def _one_line_each(told: Sequence[Told]) -> Layout:
 
 
 class Form(Dialog):
-    """``act``: does it, and returns a sentence to tell (the form is dismissed with it) or raises :class:`NotDoneError`."""
+    """``act``: does it, and returns a sentence to tell (the form is dismissed with it) or raises :class:`~kaifu.tui.attempts.NotDoneError`."""
 
     BINDINGS: ClassVar[list[Any]] = [
         Binding("enter", "next", show=False),
@@ -136,7 +131,7 @@ class Form(Dialog):
     def fields(self) -> ComposeResult:
         for field in self._fields:
             with Horizontal():
-                yield Plain(field.label, classes="label")
+                yield Plain(f"{field.label}:", classes="label")
                 if field.choices:
                     yield LineView(chooses=True, id=f"field-{field.name}").add_class("choices")
                 else:
@@ -145,15 +140,13 @@ class Form(Dialog):
     def keys(self) -> str:
         return say("tab: next field   enter in the last one: do it   esc: leave")
 
-    def on_mount(self) -> None:
-        super().on_mount()
+    def opened(self) -> None:
         for field in self._fields:
             if field.choices:
                 words = [Told(words) for _, words in field.choices]
                 view = self.query_one(f"#field-{field.name}", LineView)
                 values = [value for value, _ in field.choices]
                 view.show(_one_line_each(words), values.index(field.value) if field.value in values else 0)
-                view.styles.height = len(words)
         self.query(".choices, SafeInput").first().focus()
 
     def given(self) -> dict[str, str]:
@@ -214,11 +207,9 @@ class Choice(Dialog):
     def keys(self) -> str:
         return say("enter: choose   esc: leave")
 
-    def on_mount(self) -> None:
-        super().on_mount()
+    def opened(self) -> None:
         view = self.query_one("#choices", LineView)
         view.show(_one_line_each([Told(words) for _, words in self._choices]), 0)
-        view.styles.height = len(self._choices)
         view.focus()
 
     def on_line_view_chosen(self, event: LineView.Chosen) -> None:

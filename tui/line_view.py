@@ -77,7 +77,11 @@ class LineView(ScrollView, can_focus=True):
             wanted = self.cursor if cursor is None else cursor
             self.set_reactive(LineView.cursor, min(max(wanted, 0), self.count - 1))
             self._follow()
-        self.refresh()
+        self.refresh(layout=self.styles.is_auto_height)
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        """As high as its lines, where the style says ``height: auto``."""
+        return len(self._layout(width))
 
     def _lay_out(self) -> None:
         self._laid_for = self.scrollable_content_region.width

@@ -17,6 +17,7 @@ from kaifu.proxy.display import visible
 NARROWEST = 8
 """Columns below which text is laid out as if there were so many."""
 _GAP = 2
+_WIDEST_LABEL = 24
 
 
 class Told(NamedTuple):
@@ -42,8 +43,8 @@ def laid_out(told: Iterable[Told], width: int) -> list[Text]:
 
 def _column(labels: list[str], width: int) -> int:
     """The width of the column with the labels; what does not fit there stands on a line of its own."""
-    widest = max((cell_len(visible(label)) for label in labels), default=0)
-    return min(widest + _GAP, width // 3) if widest else 0
+    most = min(_WIDEST_LABEL, width // 3 - _GAP)
+    return max((size + _GAP for label in labels if 0 < (size := cell_len(visible(label))) <= most), default=0)
 
 
 def _lines(told: Told, column: int, width: int) -> Iterator[Text]:
