@@ -27,7 +27,7 @@ from .ledger_keys import search_key
 from .ledger_look import look
 from .ledger_newest import Newest, newest
 from .ledger_people import record
-from .ledger_read import Filter, Place, Row, count, messages_called, page, rows
+from .ledger_read import Filter, Order, Page, Place, Row, count, messages_called, page, rows, walk
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,20 @@ class Reading(Figures):
         with self._open(Role.AUDITOR, "receipts list") as db:
             self._looked("list", told(wanted))
             return page(db, wanted, after=after, limit=limit, newest_first=newest_first)
+
+    def walk(
+        self,
+        wanted: Filter,
+        *,
+        after: Place | None = None,
+        limit: int = 100,
+        newest_first: bool = True,
+        order: Order = Order.TIME,
+    ) -> Page:
+        """The next rows of a list, as far as it could be walked in a moment; :attr:`Page.reached` says where to go on."""
+        with self._open(Role.AUDITOR, "receipts list") as db:
+            self._looked("list", told(wanted))
+            return walk(db, wanted, after=after, limit=limit, newest_first=newest_first, order=order)
 
     def count(self, wanted: Filter, *, most: int, what: str = "list") -> int:
         """How many rows fit, counted up to ``most``."""

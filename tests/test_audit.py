@@ -67,6 +67,7 @@ METHODS: dict[str, tuple[Role, Callable[[Desk], object]]] = {
     "version": (Role.VIEWER, lambda at: at.version()),
     "rows": (Role.AUDITOR, lambda at: at.rows(Filter())),
     "page": (Role.AUDITOR, lambda at: at.page(Filter())),
+    "walk": (Role.AUDITOR, lambda at: at.walk(Filter())),
     "count": (Role.AUDITOR, lambda at: at.count(Filter(), most=9)),
     "details": (Role.AUDITOR, lambda at: at.details("1")),
     "seals": (Role.AUDITOR, lambda at: at.seals(1, [1])),
@@ -90,7 +91,7 @@ METHODS: dict[str, tuple[Role, Callable[[Desk], object]]] = {
     "migrate": (Role.ADMIN, lambda at: at.migrate()),
 }
 UNGUARDED = {"actor", "refuse", "own_files", "close_file", "interrupt"}
-LOOKING = ("rows", "page", "count", "details", "seals", "newest", "unmatched", "acts", "acts_page", "policy_versions", "known")
+LOOKING = ("rows", "page", "walk", "count", "details", "seals", "newest", "unmatched", "acts", "acts_page", "policy_versions", "known")
 
 
 def test_every_method_of_the_desk_is_tried_here() -> None:
