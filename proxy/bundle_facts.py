@@ -140,7 +140,7 @@ def _pairing(entries: Sequence[Entry]) -> tuple[dict[int, Link], dict[int, int]]
     for body, _ in entries:
         if body["kind"] == "evidence":
             other = "alias" in body or body["verdict"] == "other-address"
-            answerer: int = body.get("answerer", body["n"] if other else 0)
+            answerer: Any = body.get("answerer", body["n"] if other else 0)
             found[body["n"]] = Link(body.get("pair"), body.get("recipient"), answerer)
         elif body["kind"] == "paired":
             found.update((each, Link(body["n"], recipient, answerer)) for each, recipient, answerer in body["evidence"])

@@ -47,8 +47,8 @@ from types import ModuleType
 from typing import Any, Dict, Iterator, NamedTuple, Sequence, Tuple
 
 PARTS = {
-    "bundle_facts.py": "f40108fcfaf9b41814e9675dad0bf75d9b1778ebdebe427c065970341f8ff02f",
-    "bundle_words.py": "117c050a2fd6d84088c4f7647f8d4f9c9cfb74083d0fb684aae4834966abf5ef",
+    "bundle_facts.py": "74f561c5640d3e37dddcbbb2b7df71ffad2de3c35974a916f83aef863960f39b",
+    "bundle_words.py": "d1a3c99f4a607c304cdfd1b1c079525a8a3c1d573098f01de595a1e445f50a9d",
     "bundle_page.py": "c8facd7014c10ddc5e6828ffa0427ae3dacadcd8fa2e17e95ef22a34858207b6",
 }  # what tells of the entries, and its SHA-256; each may import those before it
 Entry = Tuple[Dict[str, Any], Dict[str, Any]]  # body and cells, by name; a cell is octets or a JSON value
@@ -287,9 +287,10 @@ def check(members: dict[str, bytes], anchors: Sequence[Anchor] = (), program: by
     # That an anchor was sent is written after it, and only tells where to look for one.
     needed = [body["n"] for body, _ in proof.entries if body.get("kind") != "anchored"]
     known = PARTS if program is None else {**PARTS, PROGRAM: sha256(program).hexdigest()}
-    missing = [name for name in known if name not in members]
-    others = [name for name in known if name in members and sha256(members[name]).hexdigest() != known[name]]
-    problems = [f"{name} in it is another program, and was not run: altered, or of another version" for name in others]
+    missing = [name for name in PARTS if name not in members]
+    there = {each: sha256(members.get(each, b"")).hexdigest() for each in known if each not in missing}
+    wrong = [each for each in there if there[each] != known[each]]
+    problems = [f"{each} is not the one known here, and was not run: altered, or of another version" for each in wrong]
     found = Checked(problems, proof, needed, covered, holding, missing)
     if problems or missing:
         return found

@@ -123,8 +123,8 @@ SAYS = {
         " to it: ask for one that was made with --anchor and this line.",
         "sent": "NOT proven by it: {}. Written later, these say where anchors were sent; whether that is so, whoever got them knows.",
         "holds": "The anchor of {} (batch {}) holds.",
-        "compared": "That an entry is proven, verify.py says by itself. That record.json, index.html and reports/ say what the"
-        " entries say, octet by octet, it has from these, whose SHA-256 it knows: {}.",
+        "compared": "The entries: proven by verify.py itself. That record.json, index.html and reports/ say what the entries say, octet by"
+        " octet: computed by {}, which are those that verify.py knows by their SHA-256.",
         "limits": "Not shown by any of this: that what was recorded is true; that the ledger has nothing more about this message.",
         "digest": "SHA-256 of this file, which the ledger's owner has on record as it was handed out: {}",
     },
@@ -136,8 +136,8 @@ SAYS = {
         "この行を --anchor に付けて作った束を求めてください。",
         "sent": "証明されないエントリ: {}。後から書かれたもので、アンカーの送付先を述べるだけです。事実かどうかは受け取った側に確認してください。",
         "holds": "{} のアンカー（バッチ {}）は合っています。",
-        "compared": "エントリの証明は verify.py だけで行いました。record.json、index.html、reports/ がエントリの内容とオクテット単位で一致することは、"
-        "verify.py がSHA-256を知っている次のプログラムで計算しました: {}。",
+        "compared": "エントリの証明: verify.py 自体が行いました。record.json、index.html、reports/ がエントリの内容とオクテット単位で一致すること:"
+        " {} が計算しました（いずれも verify.py の知るSHA-256と一致）。",
         "limits": "示されないこと: 記録の内容が真実であること、このメールについて台帳に他の記録がないこと。",
         "digest": "このファイルのSHA-256（渡した時の値が台帳に記録されています）: {}",
     },

@@ -59,6 +59,8 @@ def _steps() -> Iterator[Step]:
     yield lambda writing: writing.policy("digest", "enforce", "version: 1", 5)
     yield lambda writing: writing.act("looked", {"what": "list"}, {"actor": "root", "filter": {}})
     yield lambda writing: writing.act("anchored", {"batch": 3, "to": ["file", "mail"]}, {"actor": "root"})
+    handed = {"recipients": [3], "sha256": "00" * 32}
+    yield lambda writing: writing.act("handed-out", handed, {"actor": "root", "to": "a court", "purpose": "case 7"}, 2)
 
 
 def build(path: Path) -> None:
