@@ -30,11 +30,9 @@ from .ledger_filter import (
     of_messages,
     of_recipients,
 )
-from .ledger_rows import COLUMNS, Row, row_of
 from .ledger_states import State
-from .ledger_walk import Page, Patience, What, in_time
+from .ledger_walk import Found, Patience, Walker, What, in_time
 
-_AT_ONCE = 500
 _STATES = tuple(map(str, State))
 
 
@@ -62,8 +60,8 @@ def walk_groups(
     limit: int,
     newest_first: bool,
     patience: Patience,
-) -> Page:
-    """Rows in this order, not yet completed."""
+) -> Found:
+    """What fits, in this order."""
     what = What(conditions(db, wanted), wanted.since, wanted.until)
     some = few(db, wanted)
     if some is not None:
@@ -75,8 +73,9 @@ def walk_groups(
     return walk.along(_bounds(wanted, order), after, limit)
 
 
-def _sorting(order: Order, group: str | None, at: int, recipient: int) -> tuple[bool, int, str, int, int]:
-    """What rows are sorted by, in a list from its start."""
+def _sorting(order: Order, place: Place) -> tuple[bool, int, str, int, int]:
+    """What places are sorted by, in a list from its start."""
+    at, recipient, group = place
     rank = _STATES.index(group) if order is Order.STATE and group in _STATES else 0
     return group is None, rank, group or "", -at, -recipient
 
@@ -89,32 +88,19 @@ def _gathered(
     after: Place | None,
     limit: int,
     newest_first: bool,
-) -> Page:
+) -> Found:
     column = _KINDS[order].column
     places: set[Place] = set()
     for stretch in some:
         sql, values = joined([stretch.condition, *between(stretch.time, what.since, what.until), what.condition])
         found = db.execute(f"SELECT r.at, r.id, {column} FROM {stretch.tables} WHERE {sql}", values)
         places.update(map(Place._make, found))
-    keyed = [(_sorting(order, place.group, place.at, place.recipient), place) for place in places]
+    ordered = sorted(places, key=lambda place: _sorting(order, place), reverse=not newest_first)
     if after is not None:
-        start = _sorting(order, after.group, after.at, after.recipient)
-        keyed = [each for each in keyed if (each[0] > start if newest_first else each[0] < start)]
-    keyed.sort(reverse=not newest_first)
-    chosen = [place for _, place in keyed[:limit]]
-    rows = _called(db, [place.recipient for place in chosen])
-    done = len(keyed) <= limit
-    return Page(rows, None if done else chosen[-1] if chosen else after, done)
-
-
-def _called(db: sqlite3.Connection, recipients: list[int]) -> list[Row]:
-    found: dict[int, Row] = {}
-    for start in range(0, len(recipients), _AT_ONCE):
-        some = recipients[start : start + _AT_ONCE]
-        marks = ",".join("?" * len(some))
-        query = f"SELECT {COLUMNS} FROM recipients r CROSS JOIN messages m ON m.id = r.message WHERE r.id IN ({marks})"
-        found |= {row.recipient: row for row in map(row_of, db.execute(query, some))}
-    return [found[recipient] for recipient in recipients]
+        start = _sorting(order, after)
+        ordered = [each for each in ordered if (_sorting(order, each) > start) is newest_first and each != after]
+    done = len(ordered) <= limit
+    return Found(ordered[:limit], None if done else ordered[limit - 1] if limit else after, done)
 
 
 class _Bounds(NamedTuple):
@@ -146,37 +132,37 @@ class _Walk:
     newest_first: bool
     patience: Patience
 
-    def through(self, groups: Sequence[str], after: Place | None, limit: int) -> Page:
+    def through(self, groups: Sequence[str], after: Place | None, limit: int) -> Found:
         """The list of these groups, which have few names."""
-        rows: list[Row] = []
+        places: list[Place] = []
         start = groups.index(after.group) if after is not None and after.group in groups else 0
         for group in groups[start:]:
             here = after if after is not None and after.group == group else self._before(group)
-            page = self._one(group, here, limit - len(rows))
-            rows += page.rows
+            page = self._one(group, here, limit - len(places))
+            places += page.places
             if not page.done:
-                return Page(rows, page.reached, False)
-        return Page(rows, None, True)
+                return Found(places, page.reached, False)
+        return Found(places, None, True)
 
-    def along(self, bounds: _Bounds, after: Place | None, limit: int) -> Page:
+    def along(self, bounds: _Bounds, after: Place | None, limit: int) -> Found:
         """The list of all groups within bounds, as the index has them."""
-        rows: list[Row] = []
+        places: list[Place] = []
         at = after or self._start(bounds)
         while at is not None:
-            page = self._one(at.group, at, limit - len(rows))
-            rows += page.rows
+            page = self._one(at.group, at, limit - len(places))
+            places += page.places
             if not page.done:
-                return Page(rows, page.reached, False)
+                return Found(places, page.reached, False)
             at, some = self._small_ones(at.group, bounds)
-            if len(rows) + len(some) > limit or (at is not None and len(rows) + len(some) == limit):
-                rows += some[: limit - len(rows)]
-                return Page(rows, rows[-1].place_in(self.order) if rows else after, False)
-            rows += some
+            if len(places) + len(some) > limit or (at is not None and len(places) + len(some) == limit):
+                places += some[: limit - len(places)]
+                return Found(places, places[-1] if places else after, False)
+            places += some
             if at is not None and self.patience.is_over():
-                return Page(rows, at, False)
-        return Page(rows, None, True)
+                return Found(places, at, False)
+        return Found(places, None, True)
 
-    def _one(self, group: str | None, after: Place | None, limit: int) -> Page:
+    def _one(self, group: str | None, after: Place | None, limit: int) -> Found:
         """The list of one group, in order of time, from ``after`` on."""
         kind = _KINDS[self.order]
         if group is None:
@@ -186,8 +172,10 @@ class _Walk:
             stretch = kind.of(kind.name, Condition(f"{kind.column} = ?", (group,)))
             condition = self.what.condition
         what = What(condition, self.what.since, self.what.until)
-        found = in_time(self.db, [stretch], what, after, limit, self.newest_first, self.patience)
-        return Page(found.rows, found.reached and found.reached._replace(group=group), found.done)
+        walker = Walker(self.db, stretch, what, self.newest_first, after)
+        found = in_time([walker], after, limit, self.newest_first, self.patience)
+        places = [place._replace(group=group) for place in found.places]
+        return Found(places, found.reached and found.reached._replace(group=group), found.done)
 
     def _start(self, bounds: _Bounds) -> Place | None:
         """Before everything."""
@@ -199,7 +187,7 @@ class _Walk:
     def _before(self, group: str | None) -> Place:
         return (LAST if self.newest_first else FIRST)._replace(group=group)
 
-    def _small_ones(self, group: str | None, bounds: _Bounds) -> tuple[Place | None, list[Row]]:
+    def _small_ones(self, group: str | None, bounds: _Bounds) -> tuple[Place | None, list[Place]]:
         """The rows of the groups after this one that are small, and where the next begins; None when none does."""
         if group is None and self.newest_first:
             return None, []
@@ -209,10 +197,10 @@ class _Walk:
         edge = self._key(group, bounds, self.patience.window)
         if edge == first:
             return self._before(first), []
-        rows = self._all_of(first, edge, bounds)
+        places = self._all_of(first, edge, bounds)
         if edge is not None:
-            return self._before(edge), rows
-        return (self._before(None) if self.newest_first and bounds.without else None), rows
+            return self._before(edge), places
+        return (self._before(None) if self.newest_first and bounds.without else None), places
 
     def _key(self, group: str | None, bounds: _Bounds, offset: int) -> str | None:
         """The group of the entry that stands so many after this group; from the start when it is None."""
@@ -231,7 +219,7 @@ class _Walk:
         found = [Condition(f"{column} >= ?", (bounds.low,))]
         return found if bounds.high is None else [*found, Condition(f"{column} < ?", (bounds.high,))]
 
-    def _all_of(self, first: str, edge: str | None, bounds: _Bounds) -> list[Row]:
+    def _all_of(self, first: str, edge: str | None, bounds: _Bounds) -> list[Place]:
         """The rows of the groups from ``first`` to before ``edge``, in order; None: of all that are left."""
         column, of, name = _KINDS[self.order]
         here, there = (">=", "<") if self.newest_first else ("<=", ">")
@@ -241,10 +229,6 @@ class _Walk:
         stretch = of(name, joined(groups))
         times = between(stretch.time, self.what.since, self.what.until)
         sql, values = joined([stretch.condition, *times, self.what.condition])
-        query = f"SELECT {COLUMNS}, {column} FROM {stretch.tables} WHERE {sql}"
-        found = [
-            (_sorting(self.order, each[-1], each[3], each[1]), row_of(each[:-1]))
-            for each in self.db.execute(query, values)
-        ]
-        found.sort(key=lambda each: each[0], reverse=not self.newest_first)
-        return [row for _, row in found]
+        query = f"SELECT r.at, r.id, {column} FROM {stretch.tables} WHERE {sql}"
+        found = map(Place._make, self.db.execute(query, values))
+        return sorted(found, key=lambda place: _sorting(self.order, place), reverse=not self.newest_first)

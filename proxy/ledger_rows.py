@@ -19,12 +19,12 @@ from .ledger_filter import Order, Place
 from .ledger_keys import search_key
 from .ledger_states import Standing, is_list
 
-COLUMNS = (
+_COLUMNS = (
     "m.id, r.id, r.entry, r.at, m.sent_at, m.kind, m.message_id, m.sender, m.subject, r.address, r.direction, r.request,"
     " r.asked_by, r.report_asked_by, r.rule, r.outcome, r.state, r.transport, r.handling, r.grade, r.expanded,"
     " r.failed_at, r.delivered_at, r.displayed_at, r.replied_at, r.attested, r.confirm, r.answering"
 )
-"""What :func:`row_of` needs, of ``recipients r`` and ``messages m``."""
+_AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +84,16 @@ class Row:
         return is_list(self.standing.expanded, self.answering)
 
 
-def row_of(values: tuple[Any, ...]) -> Row:
-    """A row from its columns, without what :func:`completed` adds."""
-    return Row(*(*values[:17], Standing(*values[17:25]), *values[25:]))
+def rows_of(db: sqlite3.Connection, recipients: list[int]) -> list[Row]:
+    """The rows of these recipients, as they are named, without what :func:`completed` adds."""
+    found: dict[int, Row] = {}
+    for start in range(0, len(recipients), _AT_ONCE):
+        some = recipients[start : start + _AT_ONCE]
+        marks = ",".join("?" * len(some))
+        query = f"SELECT {_COLUMNS} FROM recipients r CROSS JOIN messages m ON m.id = r.message WHERE r.id IN ({marks})"
+        for values in db.execute(query, some):
+            found[values[1]] = Row(*(*values[:17], Standing(*values[17:25]), *values[25:]))
+    return [found[recipient] for recipient in recipients]
 
 
 def completed(db: sqlite3.Connection, some: list[Row]) -> list[Row]:

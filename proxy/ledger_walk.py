@@ -30,7 +30,7 @@ from .ledger_filter import (
     joined,
     stretches,
 )
-from .ledger_rows import COLUMNS, Row, completed, row_of
+from .ledger_rows import Row, completed, rows_of
 
 PATIENCE = 0.1
 """Seconds that a walk for a screen takes, about."""
@@ -66,6 +66,15 @@ class Patience:
         return self._seconds is not None and now - self._start >= self._seconds
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A page before its rows are read."""
+
+    places: list[Place]
+    reached: Place | None
+    done: bool
+
+
 def walk(
     db: sqlite3.Connection,
     wanted: Filter,
@@ -88,10 +97,12 @@ def walk(
     with transaction(db):
         if order is Order.TIME:
             what = What(conditions(db, wanted), wanted.since, wanted.until)
-            found = in_time(db, stretches(db, wanted), what, after, limit, newest_first, how)
+            walkers = [Walker(db, stretch, what, newest_first, after) for stretch in stretches(db, wanted)]
+            found = in_time(walkers, after, limit, newest_first, how)
         else:
             found = walk_groups(db, wanted, order, after, limit, newest_first, how)
-        return Page(completed(db, found.rows), found.reached, found.done)
+        rows = rows_of(db, [place.recipient for place in found.places])
+        return Page(completed(db, rows), found.reached, found.done)
 
 
 @contextmanager
@@ -114,16 +125,9 @@ class What:
 
 
 def in_time(
-    db: sqlite3.Connection,
-    some: Sequence[Stretch],
-    what: What,
-    after: Place | None,
-    limit: int,
-    newest_first: bool,
-    patience: Patience,
-) -> Page:
-    """Rows of these stretches in order of time, not yet completed."""
-    walkers = [Walker(db, stretch, what, newest_first, after) for stretch in some]
+    walkers: Sequence[Walker], after: Place | None, limit: int, newest_first: bool, patience: Patience
+) -> Found:
+    """What these walkers find, in order of time."""
     while True:
         live = [walker for walker in walkers if not walker.done]
         behind = min(live, key=lambda walker: walker.progress, default=None)
@@ -133,19 +137,16 @@ def in_time(
             break
         behind.step(limit, patience.window)
     if len(ready) > limit or (live and len(ready) == limit):
-        return Page(ready[:limit], ready[limit - 1].place if limit else after, False)
-    return Page(ready, None if behind is None else behind.reached, behind is None)
+        return Found(ready[:limit], ready[limit - 1] if limit else after, False)
+    return Found(ready, None if behind is None else behind.reached, behind is None)
 
 
-def _ready(walkers: list[Walker], progress: tuple[int, int] | None, newest_first: bool) -> list[Row]:
+def _ready(walkers: Sequence[Walker], progress: tuple[int, int] | None, newest_first: bool) -> list[Place]:
     """What nothing can come before any more, in order. A row that several stretches have stands there once."""
-    found = {
-        row.recipient: row
-        for walker in walkers
-        for row in walker.rows
-        if progress is None or progress_of(row.place, newest_first) <= progress
-    }
-    return sorted(found.values(), key=lambda row: row.place, reverse=newest_first)
+    found = {place for walker in walkers for place in walker.places}
+    if progress is not None:
+        found = {place for place in found if progress_of(place, newest_first) <= progress}
+    return sorted(found, key=lambda place: place[:2], reverse=newest_first)
 
 
 def progress_of(place: Place, newest_first: bool) -> tuple[int, int]:
@@ -155,7 +156,7 @@ def progress_of(place: Place, newest_first: bool) -> tuple[int, int]:
 
 @dataclass(slots=True)
 class Walker:
-    """Goes along one stretch. ``reached``: everything before it was looked at; ``rows``: what was found."""
+    """Goes along one stretch. ``reached``: everything before it was looked at; ``places``: of the rows that fit."""
 
     db: sqlite3.Connection
     stretch: Stretch
@@ -164,7 +165,7 @@ class Walker:
     reached: Place | None
     done: bool = False
     moved: bool = False
-    rows: list[Row] = field(default_factory=list)
+    places: list[Place] = field(default_factory=list)
 
     @property
     def progress(self) -> tuple[int, int]:
@@ -176,9 +177,9 @@ class Walker:
         self.moved = True
         edge = self._edge(window) if self.stretch.in_order else None
         found = self._between(edge, limit)
-        self.rows += found
+        self.places += found
         if len(found) == limit:
-            self.reached = found[-1].place
+            self.reached = found[-1]
         elif edge is None:
             self.done = True
         else:
@@ -202,7 +203,7 @@ class Walker:
             return Condition(f"{time} {'<=' if place.recipient > 0 else '<'} ?", (place.at,))
         return Condition(f"{time} {'>=' if place.recipient < LAST.recipient else '>'} ?", (place.at,))
 
-    def _between(self, edge: int | None, limit: int) -> list[Row]:
+    def _between(self, edge: int | None, limit: int) -> list[Place]:
         """What fits from here to what came at the edge, inclusive; None: to the end."""
         time, newest_first = self.stretch.time, self.newest_first
         way, beyond, within = ("DESC", "<", ">=") if newest_first else ("ASC", ">", "<=")
@@ -213,5 +214,5 @@ class Walker:
             found.append(self._beyond(self.reached))
             found.append(Condition(f"({time}, r.id) {beyond} (?, ?)", self.reached[:2]))
         sql, values = joined(found)
-        query = f"SELECT {COLUMNS} FROM {self.stretch.tables} WHERE {sql} ORDER BY {time} {way}, r.id {way} LIMIT ?"
-        return [row_of(each) for each in self.db.execute(query, (*values, limit))]
+        query = f"SELECT r.at, r.id FROM {self.stretch.tables} WHERE {sql} ORDER BY {time} {way}, r.id {way} LIMIT ?"
+        return [Place(*each) for each in self.db.execute(query, (*values, limit))]
