@@ -9,10 +9,12 @@ import asyncio
 import gc
 import os
 import sys
+from functools import partial
 
 import click
 
-from .cli_run import CannotStart, check_ledger, refusing_to_start
+from .cli_run import CannotStart, beginning, check_ledger, refusing_to_start
+from .healthkeeper import HealthKeeper
 from .journal import Journal
 from .ledger_blocking import BlockingLedger
 from .ledger_open import ledger_path
@@ -60,8 +62,10 @@ def run(settings: Settings, milter_settings: MilterSettings) -> int:
         log(f"ready listen={milter_settings.listen}", policy=settings.policy, ledger=settings.ledger, pid=os.getpid())
         notify("READY=1")
 
+    begun = beginning("milter", settings, (milter_settings.listen,), policy)
     try:
-        return serve(host, milter_settings, ready)
+        with HealthKeeper(ledger_path(settings.ledger), partial(host.health, begun), log):
+            return serve(host, milter_settings, ready)
     except CannotListen as error:
         raise CannotStart(str(error)) from None
     finally:

@@ -15,22 +15,28 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
 from typing import NoReturn
 
 import click
 
 from kaifu.policies.document import ProblemsError
 
+from .health import Health, of_settings
+from .healthfile import remove_files
+from .healthkeeper import HealthKeeper
 from .incoming import directory_problem
 from .journal import Journal
 from .ledger import LedgerError
-from .ledger_open import open_ledger
+from .ledger_open import ledger_path, open_ledger
 from .nexthop import Contexts, host_and_port, tls_problems
 from .policyfile import PolicyFile
 from .relay import Relay
 from .servicemanager import notify, watchdog_seconds
 from .settings import RelaySettings, Settings, config_path, load_settings
 from .trustfiles import TrustFiles
+from .vitals import now
 
 
 class CannotStart(Exception):
@@ -79,10 +85,12 @@ def run(settings: Settings, relay_settings: RelaySettings) -> None:
         raise CannotStart(f"relay.temporary_directory: {problem}")
     four = {listener.port for listener in relay_settings.listen if ":" not in listener.host}
     sockets = [_bind(one.host, one.port, only_six=one.port in four) for one in relay_settings.listen]
+    # Of workers that there are no more.
+    remove_files(ledger_path(settings.ledger), of_settings("relay", _name_of(settings)))
 
     def ready() -> None:
         log(
-            "ready " + " ".join(f"listen={host_and_port(*bound.getsockname()[:2])}" for bound in sockets),
+            "ready " + " ".join(f"listen={each}" for each in _addresses(sockets)),
             next_hop=host_and_port(*relay_settings.next_hop),
             policy=settings.policy,
             ledger=settings.ledger,
@@ -95,6 +103,19 @@ def run(settings: Settings, relay_settings: RelaySettings) -> None:
         _run_loop(parts, sockets, ready)
     else:
         _Supervisor(parts, sockets, log).run(ready)
+
+
+def _addresses(sockets: list[socket.socket]) -> tuple[str, ...]:
+    return tuple(host_and_port(*bound.getsockname()[:2]) for bound in sockets)
+
+
+def beginning(host: str, settings: Settings, listen: tuple[str, ...], policy: PolicyFile, worker: int = 1) -> Health:
+    """What is known of the health of a process from its start on."""
+    return Health(version("kaifu"), os.getpid(), host, worker, _name_of(settings), now(), listen, policy.health())
+
+
+def _name_of(settings: Settings) -> str:
+    return str(settings.file.absolute())
 
 
 @dataclass(frozen=True)
@@ -141,13 +162,18 @@ def _bind(host: str, port: int, *, only_six: bool) -> socket.socket:
 
 
 def _run_loop(
-    parts: _Parts, sockets: list[socket.socket], ready: Callable[[], None], *, supervisor: int | None = None
+    parts: _Parts,
+    sockets: list[socket.socket],
+    ready: Callable[[], None],
+    *,
+    supervisor: int | None = None,
+    worker: int = 1,
 ) -> None:
     """One process: uvloop where it installs, else asyncio's own loop.
 
     ``supervisor``: a pipe whose other end only the supervisor holds; None when there is none and the service manager watches us.
     """
-    serving = _serve(parts, sockets, ready, supervisor)
+    serving = _serve(parts, sockets, ready, supervisor, worker)
     try:
         import uvloop
     except ImportError:
@@ -158,7 +184,7 @@ def _run_loop(
 
 
 async def _serve(
-    parts: _Parts, sockets: list[socket.socket], ready: Callable[[], None], supervisor: int | None
+    parts: _Parts, sockets: list[socket.socket], ready: Callable[[], None], supervisor: int | None, worker: int
 ) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
@@ -170,8 +196,10 @@ async def _serve(
     ledger = open_ledger(parts.settings.ledger)
     serving = Relay(parts.settings, parts.relay_settings, parts.policy, parts.trust, ledger, parts.contexts)
     companion = loop.create_task(_stay_alive()) if supervisor is None else None
+    begun = beginning("relay", parts.settings, _addresses(sockets), parts.policy, worker)
     try:
-        await serving.serve(sockets, stop, ready)
+        with HealthKeeper(ledger_path(parts.settings.ledger), partial(serving.health, begun), serving.log):
+            await serving.serve(sockets, stop, ready)
     finally:
         if companion is not None:
             companion.cancel()
@@ -207,8 +235,8 @@ class _Supervisor:
         self._parts = parts
         self._sockets = sockets
         self._log = log
-        self._workers: set[int] = set()
-        self._missing = parts.relay_settings.workers
+        self._workers: dict[int, int] = {}  # process to number
+        self._missing = [*range(1, parts.relay_settings.workers + 1)]
         self._stopping = False
         self._pipe = os.pipe()
 
@@ -234,16 +262,16 @@ class _Supervisor:
             pid, status = os.waitpid(-1, os.WNOHANG)
             if not pid:
                 return
-            self._workers.discard(pid)
-            if not self._stopping:
+            number = self._workers.pop(pid, None)
+            if number is not None and not self._stopping:
                 self._log("worker-died", pid=pid, status=os.waitstatus_to_exitcode(status))
-                self._missing += 1
+                self._missing.append(number)
 
     def _tell(self, number: int) -> None:
         if number != signal.SIGHUP:
             number = signal.SIGTERM
             self._stopping = True
-            self._missing = 0
+            self._missing.clear()
             for bound in self._sockets:  # who still comes is refused at once instead of waiting for a greeting
                 bound.close()
             notify("STOPPING=1")
@@ -252,13 +280,13 @@ class _Supervisor:
 
     def _start_missing(self) -> None:
         while self._missing:
+            number = self._missing.pop(0)
             pid = os.fork()
             if not pid:
-                self._work()
-            self._workers.add(pid)
-            self._missing -= 1
+                self._work(number)
+            self._workers[pid] = number
 
-    def _work(self) -> NoReturn:
+    def _work(self, number: int) -> NoReturn:
         """A worker, from fork to end."""
         status = 1
         try:
@@ -266,7 +294,7 @@ class _Supervisor:
             signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it serves
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _AWAITED)
             os.close(self._pipe[1])
-            _run_loop(self._parts, self._sockets, lambda: None, supervisor=self._pipe[0])
+            _run_loop(self._parts, self._sockets, lambda: None, supervisor=self._pipe[0], worker=number)
             status = 0
         except Exception as error:  # noqa: BLE001 - the parent starts another; a traceback would say less than this line
             self._log("worker-failed", error=f"{type(error).__name__}: {error}")

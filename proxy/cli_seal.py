@@ -19,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from kaifu.policies.document import ProblemsError
 
 from .display import json_line, visible
+from .health import write_verified
 from .ledger_anchor import Anchor
 from .ledger_check import Finding
 from .ledger_cli import Failure, at_desk, chosen, given_anchors, ledger_options, right_now
@@ -51,6 +52,8 @@ def verify_command(given: tuple[str, ...], as_json: bool, config: str | None, le
     with at_desk(where) as desk:
         anchors = [anchor for text in given for anchor in given_anchors(desk, text)]
         report = _with_progress(desk, anchors)
+    if ledger_url is None:
+        write_verified(where.path, report, anchors, where.who.caller.name, right_now())
     if as_json:
         click.echo(json_line(_as_json(report, anchors)))
     else:

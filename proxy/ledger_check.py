@@ -260,6 +260,11 @@ class Chain:
         self.last = batch.last
         return batch, findings
 
+    @property
+    def head(self) -> bytes:
+        """Of the last batch; empty when it has none that was ever written."""
+        return self._heads.get(self.id, b"")
+
     def _fits(self, batch: Batch) -> bool:
         """True also when it cannot be said, because what it hangs on was removed, which is said already."""
         previous, skipped = self._heads.get(batch.id - 1), self._heads.get(skip(batch.id))

@@ -40,7 +40,7 @@ _MOST = (1 << 63) - 1
 class Report:
     """What was found. ``findings``: the first ones, in order of entries; ``problems``: how many there are in all.
 
-    ``holding``: the anchors that agree, ``ledger``: its id, ``erased``: entries that lack cells, ``erasures``: those on another
+    ``holding``: the anchors that agree, ``ledger``: its id, ``head``: of the last batch, ``erased``: entries that lack cells, ``erasures``: those on another
     ground than their age.
     """
 
@@ -53,6 +53,7 @@ class Report:
     findings: tuple[Finding, ...]
     holding: tuple[Anchor, ...]
     erasures: tuple[ListedErasure, ...]
+    head: str = ""
 
     @property
     def intact(self) -> bool:
@@ -268,6 +269,7 @@ class _Scan:
                 findings=found.first(),
                 holding=tuple(holding),
                 erasures=tuple(self._erased.listed),
+                head=self._chain.head.hex(),
             )
         finally:
             db.execute("ROLLBACK")

@@ -21,6 +21,7 @@ from . import replies
 from .address import AddressError, envid_of, parse_mail, parse_rcpt
 from .edits import HeaderEdit, milter_order
 from .envelope import Envelope, parameters_with_notify
+from .health import Health
 from .judgement import Action, Judgement, Verdict
 from .ledger import Begun, Known, LedgerError, Outcome, Query, Record
 from .ledger_blocking import BlockingLedger, SomebodySaid
@@ -31,6 +32,7 @@ from .replies import Reply
 from .settings import MilterSettings, Settings
 from .transit import judge, query, with_message_id, without_additions
 from .trustfiles import TrustFiles
+from .vitals import LedgerVitals, now
 
 MAX_HEADER = 1 << 20
 MAX_RECIPIENTS = 50_000
@@ -140,7 +142,7 @@ class Orders:
 
 
 class MilterHost:
-    """Policy, ledger and log for all conversations of a process."""
+    """Policy, ledger and log for all conversations of a process. ``ended``: how many messages ended how."""
 
     def __init__(
         self,
@@ -157,7 +159,19 @@ class MilterHost:
         self.log = log
         self._settings = settings
         self._milter = milter
-        self._ledger_problem: str | None = None
+        self.ended = dict.fromkeys(End, 0)
+        self._ledger_vitals = LedgerVitals()
+
+    def health(self, begun: Health) -> Health:
+        """How it is. ``begun``: what has been known since the start. Called by another thread."""
+        ended = {end.value: number for end, number in self.ended.items()}
+        return replace(
+            begun,
+            at=now(),
+            policy=self.policy.health(),
+            ledger=self._ledger_vitals.health(),
+            counters={"messages": sum(ended.values()), **ended},
+        )
 
     def reading(self, message: Collected) -> Reading:
         """What to do with the body, once the header is complete."""
@@ -206,8 +220,7 @@ class MilterHost:
 
     def ledger_failed(self, error: LedgerError) -> None:
         """Log why the ledger cannot be used: once, until the reason changes or it works again."""
-        if str(error) != self._ledger_problem:
-            self._ledger_problem = str(error)
+        if self._ledger_vitals.fails(str(error)):
             self.log("ledger-failed", cause=str(error), on_ledger_failure=self._settings.on_ledger_failure)
 
     def unforeseen(self, error: BaseException, queue_id: str | None = None) -> None:
@@ -274,7 +287,7 @@ class MilterHost:
         report = seen.message.report
         may_be_withheld = report is not None and report.only_reports and report.must_deliver is None
         if self._settings.on_ledger_failure == "defer" or may_be_withheld:
-            raise LedgerError(self._ledger_problem or "the ledger cannot be used")
+            raise LedgerError(self._ledger_vitals.problem or "the ledger cannot be used")
         return without_additions(judgement, one_header=True)
 
     def _recorded(
@@ -291,9 +304,8 @@ class MilterHost:
         except LedgerError as error:
             self.ledger_failed(error)
             return self._without_ledger(judgement, seen), None
-        if self._ledger_problem is not None:
-            self.log("ledger-works-again", was=self._ledger_problem)
-            self._ledger_problem = None
+        if self._ledger_vitals.problem is not None:
+            self.log("ledger-works-again", was=self._ledger_vitals.works())
         return judgement, begun
 
     def _orders(self, judgement: Judgement, begun: Begun | None, message: Collected) -> Orders:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from . import replies
 from .replies import Reply, ReplyError
 from .settings import RelaySettings
+from .vitals import NextHopVitals
 from .wire import LineTooLong, PeerGone, PeerSilent, Sweeper, Wire
 
 MAX_REPLY_LINES = 200
@@ -180,7 +181,7 @@ class NextHop(Wire):
 
 
 class Pool:
-    """Connections to the next hop, and its capabilities as last seen."""
+    """Connections to the next hop, and whether there are any to be had (``vitals``)."""
 
     def __init__(self, settings: RelaySettings, sweeper: Sweeper, contexts: Contexts, log: Callable[..., None]) -> None:
         self._settings = settings
@@ -188,6 +189,7 @@ class Pool:
         self._contexts = contexts
         self._log = log
         self._idle: list[NextHop] = []
+        self.vitals = NextHopVitals()
         self._host, self._port = settings.next_hop
 
     @property
@@ -208,11 +210,18 @@ class Pool:
             if connection.usable and not connection.buffered:
                 return connection
             self.quit(connection)
-        return await self._connect()
+        try:
+            connection = await self._connect()
+        except NextHopError as error:
+            self.vitals.fails(error.cause)
+            raise
+        self.vitals.works()
+        return connection
 
     def release(self, connection: NextHop) -> None:
         """Give a connection back after a transaction that ended cleanly; private ones stay with their session."""
         connection.fresh = False
+        self.vitals.works()
         if not connection.private:
             self.put_back(connection)
 

@@ -15,6 +15,9 @@ from kaifu.policies.document import ProblemsError
 from kaifu.policies.load import load, read_file
 from kaifu.policies.rules import Policy
 
+from .health import MOST_PROBLEMS, MOST_TEXT, PolicyHealth, Rejected
+from .vitals import now
+
 Stamp = tuple[int, int, int, int] | None
 
 
@@ -25,7 +28,7 @@ class Recorder(Protocol):
 
 
 class PolicyFile:
-    """``current`` is the policy in force; ``problem`` says in a line why the file on disk is not, else None.
+    """``current`` is the policy in force; ``rejected`` says why the file on disk is not, else None.
 
     The constructor raises :class:`ProblemsError` (which covers an unreadable file): without a policy nothing starts.
     """
@@ -36,7 +39,8 @@ class PolicyFile:
         self._stamp = stamp_of(path)
         self._text = read_file(path)
         self.current: Policy = load(self._text, str(path))
-        self.problem: str | None = None
+        self.rejected: Rejected | None = None
+        self._loaded_at = now()
         self._ledger: Recorder | None = None
 
     def poll(self) -> None:
@@ -49,13 +53,18 @@ class PolicyFile:
             text = read_file(self._path)
             self.current, self._text = load(text, str(self._path)), text
         except ProblemsError as error:
-            self.problem = str(error.problems[0])
+            self.rejected = Rejected(now(), tuple(str(each)[:MOST_TEXT] for each in error.problems[:MOST_PROBLEMS]))
             for problem in error.problems:
                 self._log("policy-rejected", problem=str(problem), in_force=self.current.digest)
             return
-        self.problem = None
+        self.rejected, self._loaded_at = None, now()
         self._log("policy-loaded", file=str(self._path), digest=self.current.digest, rules=len(self.current.rules))
         self._tell()
+
+    def health(self) -> PolicyHealth:
+        """What is in force, and what is not."""
+        policy = self.current
+        return PolicyHealth(str(self._path), policy.digest, str(policy.mode), self._loaded_at, self.rejected)
 
     def record_in(self, ledger: Recorder) -> None:
         """Put the policy in force on record there, now and whenever it changes. Waits for nothing."""

@@ -11,11 +11,13 @@ import socket
 import traceback
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from ipaddress import ip_address
 
 from . import replies
 from .envelope import Envelope
+from .health import Health
 from .implicit import ImplicitTls
 from .incoming import Disk
 from .journal import Journal
@@ -28,6 +30,7 @@ from .session import ClientWire, Session
 from .settings import Listener, RelaySettings, Settings
 from .transfer import Transfer
 from .trustfiles import TrustFiles
+from .vitals import LedgerVitals, now
 from .wire import Sweeper
 
 POLL_SECONDS = 1.0
@@ -60,7 +63,8 @@ class Relay:
         self._per_client: Counter[str] = Counter()
         self._background: set[asyncio.Future[None]] = set()
         self._all_gone = asyncio.Event()
-        self._ledger_problem: str | None = None
+        self._ledger_vitals = LedgerVitals()
+        self._replies = [0] * 10
         self._trusts: dict[str, bool] = {}
 
     # what sessions ask for
@@ -123,8 +127,7 @@ class Relay:
 
     def ledger_failed(self, error: LedgerError) -> None:
         """Log why the ledger cannot be used: once, until the reason changes or it works again."""
-        if str(error) != self._ledger_problem:
-            self._ledger_problem = str(error)
+        if self._ledger_vitals.fails(str(error)):
             self.log("ledger-failed", cause=str(error), on_ledger_failure=self.settings.on_ledger_failure)
 
     def unforeseen(self, error: BaseException, **fields: object) -> None:
@@ -145,9 +148,9 @@ class Relay:
     ) -> None:
         """The one line about a message."""
         judgement = transfer.judgement
-        if answer is not None and answer.ok and self._ledger_problem and transfer.begun is not None:
-            self.log("ledger-works-again", was=self._ledger_problem)
-            self._ledger_problem = None
+        self._replies[answer.code // 100 if answer is not None else 0] += 1
+        if answer is not None and answer.ok and self._ledger_vitals.problem and transfer.begun is not None:
+            self.log("ledger-works-again", was=self._ledger_vitals.works())
         reasons = dict.fromkeys(v.reason for v in judgement.verdicts) if judgement is not None else {}
         self.log(
             "message",
@@ -163,6 +166,24 @@ class Relay:
         )
 
     # its own life
+
+    def health(self, begun: Health) -> Health:
+        """How it is. ``begun``: what has been known since the start. Called by another thread."""
+        gone, taken, deferred, refused = (self._replies[number] for number in (0, 2, 4, 5))
+        return replace(
+            begun,
+            at=now(),
+            policy=self.policy.health(),
+            ledger=self._ledger_vitals.health(),
+            next_hop=self.pool.vitals.health(self.pool.name),
+            counters={
+                "messages": gone + taken + deferred + refused,
+                "taken": taken,
+                "deferred": deferred,
+                "refused": refused,
+                "sessions": len(self._sessions),
+            },
+        )
 
     async def serve(
         self, sockets: list[socket.socket], stop: asyncio.Event, ready: Callable[[], None] = lambda: None

@@ -208,7 +208,8 @@ def test_long_work_shows_how_far_it_is_on_a_terminal_alone(site: Site) -> None:
 def test_an_empty_ledger_has_nothing_to_seal(tmp_path: Path) -> None:
     site = Site(tmp_path)
     for file in tmp_path.glob("ledger.db*"):
-        file.unlink()
+        if file.is_file():
+            file.unlink()
     prepare(site.path, create=True)
     done = site.run("seal", "--print")
     assert (done.exit_code, done.stderr) == (2, "the ledger is empty: there is nothing to seal yet\n")

@@ -217,14 +217,18 @@ def test_a_message_is_decided_by_the_policy_under_which_it_began(tmp_path: Path)
 # The ledger
 
 
+def _files(milter: Milter) -> list[Path]:
+    return [file for file in milter.directory.glob("ledger.db*") if file.is_file()]
+
+
 def _moved(milter: Milter, stack: list[Callable[[], object]]) -> None:
     away = milter.directory / "away"
     away.mkdir()
-    for file in milter.directory.glob("ledger.db*"):
+    for file in _files(milter):
         file.rename(away / file.name)
 
     def back() -> None:
-        for file in milter.directory.glob("ledger.db*"):
+        for file in _files(milter):
             file.unlink()
         for file in away.iterdir():
             file.rename(milter.directory / file.name)

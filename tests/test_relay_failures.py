@@ -216,7 +216,7 @@ def _move(relay: Relay, elsewhere: Path) -> Callable[[], None]:
     The database goes first and comes back last: the relay tries every second, and must never find it without its log.
     """
     elsewhere.mkdir()
-    files = sorted(relay.directory.glob("ledger.db*"))
+    files = sorted(file for file in relay.directory.glob("ledger.db*") if file.is_file())
     for file in files:
         file.rename(elsewhere / file.name)
 

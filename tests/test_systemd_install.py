@@ -258,7 +258,7 @@ def test_the_milter_s_settings_are_accepted_and_its_service_is_enabled_starts_an
     file = with_milter.path("/etc/kaifu/kaifu.yaml")
     relay = file.read_text()
     for ledger in with_milter.path("/var/lib/kaifu").iterdir():  # root's, who played the service
-        ledger.unlink()
+        shutil.rmtree(ledger) if ledger.is_dir() else ledger.unlink()
     shown = with_milter.here(block("milter/kaifu.yaml", "yaml"))
     file.write_text(shown.replace("socket_group: postfix\n", ""))  # Postfix need not be on the machine that runs this
     try:
