@@ -196,8 +196,8 @@ def files_of(
     """The files of a bundle that tell of these entries, by name. ``zone``: minutes of the zone in which people are shown a time."""
     check_one_message(entries)
     facts = facts_of(ledger, entries, recipients)
-    known = bool(facts["recipients"]) and all(each["decided_by"] for each in facts["recipients"])
-    must(known, "record.json names a recipient of whom the entries know nothing")
+    known = [each for each in facts["recipients"] if type(each["recipient"]) is int and each["decided_by"]]
+    must(known != [] and known == facts["recipients"], "record.json names a recipient of whom the entries know nothing")
     offsets = {text: zone(text) for text in times_of(facts)}
     record = {"version": FORM, "recipients": recipients, "offsets": offsets, "facts": facts}
     reports = {report_name(body["n"]): cells["raw"] for body, cells in entries if "raw" in cells}

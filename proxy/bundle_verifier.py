@@ -49,7 +49,7 @@ from typing import Any, Dict, Iterator, NamedTuple, Sequence, Tuple
 PARTS = {
     "bundle_facts.py": "74f561c5640d3e37dddcbbb2b7df71ffad2de3c35974a916f83aef863960f39b",
     "bundle_words.py": "d1a3c99f4a607c304cdfd1b1c079525a8a3c1d573098f01de595a1e445f50a9d",
-    "bundle_page.py": "c8facd7014c10ddc5e6828ffa0427ae3dacadcd8fa2e17e95ef22a34858207b6",
+    "bundle_page.py": "2ed597b6858f31c4a60d7e6986628a6e39cc034b24701ce4f1df64f4a5cbe91f",
 }  # what tells of the entries, and its SHA-256; each may import those before it
 Entry = Tuple[Dict[str, Any], Dict[str, Any]]  # body and cells, by name; a cell is octets or a JSON value
 
@@ -128,9 +128,7 @@ class Proof:
             known = type(given["version"]) is int and given["version"] == FORM
             must(known, "proof.json is of a form that this program does not know; take that of the kaifu that made it")
             must(written(given) == octets, "proof.json is not written as kaifu writes it")
-            must(
-                set(given) == set("version ledger head anchors batches entries".split()), "proof.json has other fields"
-            )
+            must(set(given) == set("version ledger head anchors batches entries".split()), "proof.json: other fields")
             self.ledger = _octets(given["ledger"], 16)
             self.batches = {_number(each["batch"]): each for each in given["batches"]}
             self.batch_of = {_number(each["entry"]): _number(each["batch"]) for each in given["entries"]}

@@ -658,6 +658,23 @@ def test_true_entries_of_two_messages_are_not_told_as_one(ledger: Path, members:
         check_one_message([*first, ({"kind": "attempt", "message": 2}, {})])
 
 
+@pytest.mark.parametrize("recipients", [[], [1.0], [True], ["1"], [99], "1"])
+def test_a_record_of_nobody_of_whom_the_entries_know_is_false(members: Members, recipients: Any) -> None:
+    lie = json.loads(members["record.json"])
+    lie["recipients"] = recipients
+    entries = Proof(members["proof.json"]).entries
+    lie["facts"] = facts_of(lie["facts"]["ledger"], entries, recipients)
+    forged = {**members, "record.json": written(lie)}
+    assert check(forged).problems == ["record.json names a recipient of whom the entries know nothing"]
+
+
+def test_an_entry_of_a_later_batch_than_any_anchor_is_told(members: Members) -> None:
+    changed = json.loads(members["proof.json"])
+    changed["entries"][-1]["batch"] = 8
+    (problem,) = check({**members, "proof.json": written(changed)}).problems
+    assert problem == "entry 16 is of batch 8, and no anchor is as late as that"
+
+
 def test_members_that_are_missing_or_do_not_belong_are_found(members: Members) -> None:
     for name in members:
         rest = {other: octets for other, octets in members.items() if other != name}

@@ -235,6 +235,19 @@ def test_an_entry_that_was_sealed_under_another_number_than_its_own_proves_nothi
                 Proof(written(made))
 
 
+def test_an_entry_is_proven_only_as_one_of_its_batch_and_by_a_list_of_siblings() -> None:
+    ledger, body = bytes(16), '{"n":2}'
+    batch = batch_of(1, 1, [leaf(body.encode())], genesis(ledger), genesis(ledger))
+    made = proof(ledger, batch.head, [1], [shown_batch(batch, genesis(ledger), genesis(ledger))], [])
+    for number, path, said in (
+        (2, [], "entry 2 is not among those of its batch, 1 to 1"),
+        (1, {}, "entry 1 has no path"),
+    ):
+        made["entries"] = [shown_entry(number, body, {}, 1, []) | {"path": path}]
+        with pytest.raises(ProofError, match=said):
+            Proof(written(made))
+
+
 @pytest.mark.parametrize("hostile", [None, [], {}, {"version": 1}, 5, "x", [[[]]], {"version": True}])
 def test_what_is_no_proof_is_refused_in_words(hostile: Any) -> None:
     with pytest.raises(ProofError):
