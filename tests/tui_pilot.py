@@ -25,6 +25,7 @@ import pytest
 from rich.cells import cell_len
 from rich.segment import Segment
 from tests.ledger_values import NOON, SUZUKI, YAMADA, journal, receipt, record, store, to
+from textual.events import Paste
 from textual.message import Message
 from textual.pilot import Pilot
 from textual.widgets import Input
@@ -91,8 +92,9 @@ class Seen:
             await self.settle()
 
     async def write(self, text: str) -> None:
-        """Type a text into what has the focus, at once."""
-        await self.pilot.press(*text)
+        """Write a text into the line that has the focus, at once, as it is pasted."""
+        assert self.app.focused is not None
+        self.app.focused.post_message(Paste(text))
         await self.settle()
 
     async def click(self, where: str, column: int = 0, row: int = 0) -> None:

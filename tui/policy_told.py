@@ -11,8 +11,11 @@ from collections.abc import Iterator
 from datetime import tzinfo
 from typing import NamedTuple
 
+from rich.cells import cell_len
+
 from kaifu.policies.document import Problem
 from kaifu.policies.rules import REPORTS, Policy, Rule
+from kaifu.proxy.display import visible
 from kaifu.proxy.explain import Explanation, as_lines
 from kaifu.proxy.health import Health
 from kaifu.proxy.judgement import Verdict
@@ -39,15 +42,19 @@ class Item(NamedTuple):
 
     def line(self, width: int, marks: Marks) -> str:
         """As it stands in the list: number, hits of 30 days, mark, name."""
-        return f"{self.number:>4}{self.hits:>10} {self.mark or ' '} {fitted(self.name, max(0, width - 17), marks)}"
+        return (
+            f"{self.number:>4}{right(self.hits, 10)} {self.mark or ' '} {fitted(self.name, max(0, width - 17), marks)}"
+        )
 
 
 def heading() -> str:
     """Over the columns."""
-    from rich.cells import cell_len
+    return f"{right(say('30 days'), 14)}   {say('Rule')}"
 
-    hits, rule = say("30 days"), say("Rule")
-    return " " * max(0, 14 - cell_len(hits)) + hits + "   " + rule
+
+def right(text: str, width: int) -> str:
+    """At the right of so many cells."""
+    return " " * max(0, width - cell_len(text)) + text
 
 
 def items(standing: Standing, reads: bool) -> list[Item]:
@@ -129,10 +136,6 @@ def _problems(read: PolicyText, reads: bool) -> Iterator[Told]:
 
 def pointed(line: str, column: int, most: int = 66) -> tuple[Told, Told]:
     """The part of a line around a column, and a mark under the character in that column (from 1)."""
-    from rich.cells import cell_len
-
-    from kaifu.proxy.display import visible
-
     start = max(0, column - most // 2)
     before, after = visible(line[start : column - 1]), visible(line[column - 1 : start + most])
     under = " " * cell_len(before) + "^"

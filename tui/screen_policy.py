@@ -45,6 +45,7 @@ class PolicyScreen(KaifuScreen):
     AUTO_FOCUS = "#rules"
     DEFAULT_CSS = """
     PolicyScreen .head { height: 1; padding: 0 1; }
+    PolicyScreen #columns { padding: 0; }
     PolicyScreen #rules { height: 2fr; }
     PolicyScreen #said { height: 3fr; border-top: $line $secondary; padding: 0 1; }
     """
@@ -115,10 +116,11 @@ class PolicyScreen(KaifuScreen):
 
     def _show_head(self, found: Standing) -> None:
         policy, zone = found.shown, self.kaifu.where.zone
-        parts = [found.read.file]
+        parts = []
         if policy is not None:
             rules = say_many("{n} rule", "{n} rules", len(policy.rules))
             parts += [rules, say(MODES[policy.mode]), policy.digest]
+        parts.append(found.read.file)
         width = self.size.width - 2
         self.query_one("#file", Plain).show(fitted("   ".join(parts), width, self.kaifu.look.marks), "bold")
         words = "   ".join(health_words(found, zone))
