@@ -14,7 +14,7 @@ from datetime import tzinfo
 from hashlib import sha256
 from pathlib import Path
 
-from kaifu.proxy.ledger_anchor import Anchor, anchors_in
+from kaifu.proxy.ledger_anchor import Anchor
 from kaifu.proxy.ledger_cli import NewFile, moment
 from kaifu.proxy.ledger_desk import Desk, Filter, Handover
 from kaifu.proxy.ledger_detail import Detail
@@ -27,6 +27,7 @@ from .attempts import Attempt, NotDoneError, attempted
 from .detail_lines import erased, is_open
 from .detail_words import CONFIRMED_BY, called
 from .filterline import format_line
+from .integrity_anchors import pasted_anchors
 from .words import later, say
 
 Given = Mapping[str, str]
@@ -98,10 +99,7 @@ def handover(given: Given) -> tuple[Handover, list[Anchor]]:
     """To whom a bundle goes and why, and the anchors that he has: ``to``, ``purpose``, ``anchor``."""
     if not given["to"] or not given["purpose"]:
         raise NotDoneError(say("Say to whom you hand it and why; both go on record."))
-    try:
-        return Handover(given["to"], given["purpose"]), anchors_in(given["anchor"])
-    except ValueError as error:
-        raise NotDoneError(str(error)) from None
+    return Handover(given["to"], given["purpose"]), pasted_anchors(given["anchor"])
 
 
 def bundle(row: Row, given: Given, zone: tzinfo) -> Question[Attempt]:

@@ -55,9 +55,9 @@ class Dialog(ModalScreen[Any]):
     Dialog { align: center middle; }
     Dialog > Vertical { width: 76; max-width: 100%; height: auto; max-height: 100%; background: $panel; }
     Dialog LineView { height: auto; background: $panel; }
-    Dialog #told { max-height: 12; }
+    Dialog #told { max-height: 12; margin-bottom: 1; }
     Dialog #title { text-style: bold; }
-    Dialog Horizontal { height: auto; margin-top: 1; }
+    Dialog Horizontal { height: auto; }
     Dialog .label { width: 16; color: $text-muted; }
     Dialog SafeInput { width: 1fr; background: $surface; }
     Dialog .choices { width: 1fr; max-height: 8; }
@@ -108,7 +108,10 @@ def _one_line_each(told: Sequence[Told]) -> Layout:
 
 
 class Form(Dialog):
-    """``act``: does it, and returns a sentence to tell (the form is dismissed with it) or raises :class:`~kaifu.tui.attempts.NotDoneError`."""
+    """``act``: does it, and returns a sentence to tell (the form is dismissed with it) or raises :class:`~kaifu.tui.attempts.NotDoneError`.
+
+    ``at_once``: enter does it from any field, as each may be empty.
+    """
 
     BINDINGS: ClassVar[list[Any]] = [
         Binding("enter", "next", show=False),
@@ -123,10 +126,13 @@ class Form(Dialog):
         told: Sequence[Told],
         fields: Sequence[Field],
         act: Callable[[Given], Awaitable[str]],
+        *,
+        at_once: bool = False,
     ) -> None:
         super().__init__(title, told)
         self._fields = tuple(fields)
         self._act = act
+        self._at_once = at_once
 
     def fields(self) -> ComposeResult:
         for field in self._fields:
@@ -138,6 +144,8 @@ class Form(Dialog):
                     yield SafeInput(field.value, id=f"field-{field.name}")
 
     def keys(self) -> str:
+        if self._at_once:
+            return say("tab: next field   enter: do it   esc: leave")
         return say("tab: next field   enter in the last one: do it   esc: leave")
 
     def opened(self) -> None:
@@ -170,7 +178,7 @@ class Form(Dialog):
 
     def action_next(self) -> None:
         """To the next field, or do it."""
-        if self.focused is None or self.focused.id == f"field-{self._fields[-1].name}":
+        if self._at_once or self.focused is None or self.focused.id == f"field-{self._fields[-1].name}":
             self.action_do()
         else:
             self.focus_next()

@@ -9,8 +9,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from kaifu.proxy.ledger_anchor import Anchor, anchor_of
+from kaifu.proxy.ledger_anchor import Anchor, anchor_of, anchors_in
 from kaifu.proxy.settings import Settings
+
+from .attempts import NotDoneError
 
 MOST_OCTETS = 64 * 1024
 
@@ -37,3 +39,11 @@ def kept_anchors(path: Path | None) -> list[Anchor]:
         except ValueError:
             continue
     return found
+
+
+def pasted_anchors(text: str) -> list[Anchor]:
+    """What somebody pasted: anchors, or nothing. NotDoneError for anything else."""
+    try:
+        return anchors_in(text) if text.strip() else []
+    except ValueError as error:
+        raise NotDoneError(str(error)) from None

@@ -8,7 +8,9 @@ cursor moves it, and posts :class:`LineView.Chosen` for enter or a click. The li
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import ClassVar
 
+from rich.segment import Segment
 from rich.style import Style
 from rich.text import Text
 from textual import events
@@ -28,7 +30,9 @@ class LineView(ScrollView, can_focus=True):
 
     DEFAULT_CSS = """
     LineView { height: 1fr; overflow-x: hidden; overflow-y: auto; scrollbar-size-vertical: 1; }
+    LineView > .line-view--quiet { color: $foreground 75%; }
     """
+    COMPONENT_CLASSES: ClassVar[set[str]] = {"line-view--quiet"}
     BINDINGS = [  # noqa: RUF012 - as Textual declares it
         Binding("up,k", "move(-1)", show=False),
         Binding("down,j", "move(1)", show=False),
@@ -101,8 +105,15 @@ class LineView(ScrollView, can_focus=True):
         if number >= self.count:
             return Strip.blank(width, base)
         style = base + Style(reverse=True, bold=self.has_focus) if self._is_at(number) else base
-        line = self._lines[number]
-        return Strip(line.render(self.app.console)).apply_style(style).adjust_cell_length(width, style)
+        segments = [self._quieter(segment) for segment in self._lines[number].render(self.app.console)]
+        return Strip(segments).apply_style(style).adjust_cell_length(width, style)
+
+    def _quieter(self, segment: Segment) -> Segment:
+        """What is dim is drawn in a colour that can be read everywhere."""
+        if segment.style is None or not segment.style.dim:
+            return segment
+        quiet = Style(color=self.get_component_rich_style("line-view--quiet").color, dim=False)
+        return Segment(segment.text, segment.style + quiet)
 
     def _is_at(self, number: int) -> bool:
         return self._chooses and number == self.cursor

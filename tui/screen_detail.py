@@ -153,10 +153,6 @@ class DetailScreen(KaifuScreen):
 
         view.show(layout, place)
 
-    def may(self, role: Role) -> bool:
-        """May who looks do what needs this role?"""
-        return self.kaifu.where.who.allows(role)
-
     def on_line_view_moved(self, event: LineView.Moved) -> None:
         """Another recipient is chosen."""
         if event.view.id == "recipients" and self.found is not None:
