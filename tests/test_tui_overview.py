@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from tests.ledger_values import NOON, SUZUKI, journal, receipt, record, store, to
 from tests.tui_pilot import NOW, in_a_loop, opened, some_ledger, too_wide
-from textual.widgets import OptionList
 
 from kaifu.proxy.access import Role
+from kaifu.proxy.health import Failing, Health, NextHopHealth, PolicyHealth, Rejected, Verified
 from kaifu.proxy.ledger import Verdict
 from kaifu.proxy.ledger_desk import AnchorPlace, Attention, Tally
 from kaifu.proxy.ledger_states import GRADED, State
@@ -32,8 +32,9 @@ from kaifu.tui.overview_figures import (
     total,
     weekday_hours,
 )
-from kaifu.tui.overview_needs import LONG_WITHOUT_ANCHOR, needs
+from kaifu.tui.overview_needs import LONG_WITHOUT_ANCHOR, Need, Situation, needs
 from kaifu.tui.overview_widgets import Chart, FigureTable, Newest
+from kaifu.tui.screen_detail import DetailScreen
 from kaifu.tui.screen_overview import FRESH_SECONDS, WHOLE_SECONDS, NeedList, OverviewScreen
 
 TOKYO = ZoneInfo("Asia/Tokyo")
@@ -130,9 +131,58 @@ def test_what_needs_a_person_is_a_sentence_and_leads_somewhere(
     change: dict[str, object], anchors: Anchors | None, expected: list[str], screen: str
 ) -> None:
     assert timedelta(days=3) > LONG_WITHOUT_ANCHOR
-    found = needs(replace(NOTHING, **change), NOON, anchors=anchors)  # type: ignore[arg-type]
+    found = needs(Situation(NOON, replace(NOTHING, **change), anchors=anchors))  # type: ignore[arg-type]
     assert [need.sentence for need in found] == expected
     assert {need.screen for need in found} <= {screen}
+
+
+POLICY = PolicyHealth("/etc/kaifu/policy.yaml", "ab" * 32, "enforce", AT)
+RELAY = Health("0.1.0", 7, "relay", 1, "/etc/kaifu/kaifu.yaml", AT, ("127.0.0.1:25",), POLICY, AT)
+YESTERDAY = AT - 86400 * 1_000_000
+HOP = NextHopHealth("mx:25", False, AT - 60_000_000, "refused", None)
+VERIFIED = Verified(AT, "root", "ab", 9, 3, "cd", True, 0, (), ())
+
+
+@pytest.mark.parametrize(
+    ("health", "expected", "urgent"),
+    [
+        (RELAY, None, False),
+        (replace(RELAY, stopped=True), "The relay was stopped at 12:00", False),
+        (replace(RELAY, stale=True, at=YESTERDAY), "The relay has not been heard of since 2026-11-19 12:00", True),
+        (replace(RELAY, worker=2, stale=True), "Worker 2 of the relay has not been heard of since 12:00", True),
+        (replace(RELAY, host="milter", stale=True), "The milter has not been heard of since 12:00", True),
+        (replace(RELAY, ledger=Failing(AT, AT, "locked")), "The relay cannot use the ledger since 12:00", True),
+        (replace(RELAY, next_hop=HOP), "The next hop mx:25 cannot be reached since 11:59", True),
+        (replace(RELAY, next_hop=replace(HOP, reachable=True)), None, False),
+        (
+            replace(RELAY, policy=replace(POLICY, rejected=Rejected(AT, ("policy.yaml:3:1: ...",)))),
+            "The policy file was rejected at 12:00; the one before is in force",
+            True,
+        ),
+    ],
+)
+def test_how_relay_and_milter_are(health: Health, expected: str | None, urgent: bool) -> None:
+    found = needs(Situation(NOON, NOTHING, (health,)))
+    assert [(need.sentence, need.urgent) for need in found] == ([] if expected is None else [(expected, urgent)])
+
+
+@pytest.mark.parametrize(
+    ("verified", "expected"),
+    [
+        (VERIFIED, None),
+        (replace(VERIFIED, whole=False, problems=2), "The ledger did not verify at 12:00"),
+        (replace(VERIFIED, at=AT - 40 * 86400 * 1_000_000), "The ledger was verified 40 days ago"),
+    ],
+)
+def test_how_the_last_verification_ended(verified: Verified, expected: str | None) -> None:
+    found = needs(Situation(NOON, NOTHING, verified=verified))
+    assert [need.sentence for need in found] == ([] if expected is None else [expected])
+
+
+def test_what_is_urgent_stands_first() -> None:
+    seen = Situation(NOON, replace(NOTHING, unmatched=1), (replace(RELAY, stale=True),))
+    assert [need.urgent for need in needs(seen)] == [True, False]
+    assert [type(need) for need in needs(seen)] == [Need, Need]
 
 
 @in_a_loop
@@ -202,7 +252,14 @@ async def test_an_answer_from_an_unknown_address_needs_a_person_and_leads_to_the
         found = seen.app.screen.query_one(NeedList)
         assert [need.sentence for need in found.needs or ()] == ["1 answer came from an unknown address"]
         found.focus()
-        found.highlighted = 0
         await seen.press("enter")
-        assert seen.app.screen.NAME == "receipts"  # type: ignore[attr-defined]
-        assert seen.posted(OptionList.OptionSelected)
+        assert seen.app.current_mode == "receipts"
+
+
+@in_a_loop
+async def test_an_answer_leads_to_all_about_its_message(tmp_path: Path) -> None:
+    async with opened(some_ledger(tmp_path / "ledger.db")) as seen:
+        seen.app.screen.query_one(Newest).focus()
+        await seen.press("enter")
+        assert isinstance(seen.app.screen, DetailScreen)
+        assert "yamada@partner.example" in seen.text()

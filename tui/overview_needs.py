@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from kaifu.proxy.health import Health, Verified
 from kaifu.proxy.ledger_desk import Attention
 from kaifu.proxy.settings import Anchors
 
@@ -18,6 +19,7 @@ from .words import say, say_many
 
 LONG_WITHOUT_ANCHOR = timedelta(days=2)
 """The timer that is shipped seals daily, so one that is missed is not yet a matter for a person."""
+LONG_WITHOUT_VERIFYING = timedelta(days=35)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +35,72 @@ class Need:
         return Told(self.sentence, label="!" if self.urgent else "-" if marks == "ascii" else "•")
 
 
-def needs(attention: Attention, now: datetime, *, anchors: Anchors | None = None) -> list[Need]:
-    """Everything, what is urgent first. ``anchors``: of the settings, None when there are no settings."""
-    return sorted([*_loose(attention), *_anchors(anchors, attention, now)], key=lambda need: not need.urgent)
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What is looked at. ``anchors``: of the settings, None when there are no settings. ``now`` has the zone of the sentences."""
+
+    now: datetime
+    attention: Attention
+    health: tuple[Health, ...] = ()
+    verified: Verified | None = None
+    anchors: Anchors | None = None
+
+
+def needs(seen: Situation) -> list[Need]:
+    """Everything, what is urgent first."""
+    found = [*_verified(seen), *_hosts(seen), *_loose(seen.attention), *_anchors(seen)]
+    return sorted(found, key=lambda need: not need.urgent)
+
+
+def _hosts(seen: Situation) -> Iterator[Need]:
+    for one in seen.health:
+        name = _name(one)
+        if one.stopped:
+            yield Need(say("{name} was stopped at {when}", name=name, when=_when(one.at, seen)))
+            continue
+        if one.stale:
+            yield Need(
+                say("{name} has not been heard of since {when}", name=name, when=_when(one.at, seen)), urgent=True
+            )
+            continue
+        if one.ledger is not None:
+            sentence = say("{name} cannot use the ledger since {when}", name=name, when=_when(one.ledger.since, seen))
+            yield Need(sentence, urgent=True)
+        if (hop := one.next_hop) is not None and hop.reachable is False and hop.since is not None:
+            sentence = say(
+                "The next hop {hop} cannot be reached since {when}", hop=hop.address, when=_when(hop.since, seen)
+            )
+            yield Need(sentence, urgent=True)
+        if (rejected := one.policy.rejected) is not None:
+            sentence = say(
+                "The policy file was rejected at {when}; the one before is in force", when=_when(rejected.at, seen)
+            )
+            yield Need(sentence, urgent=True, screen="policy")
+
+
+def _name(one: Health) -> str:
+    if one.host == "milter":
+        return say("The milter")
+    return say("The relay") if one.worker == 1 else say("Worker {n} of the relay", n=one.worker)
+
+
+def _when(at: int, seen: Situation) -> str:
+    """With the date when it is not today's."""
+    moment = datetime.fromtimestamp(at / 1e6, seen.now.tzinfo)
+    return moment.strftime("%H:%M" if moment.date() == seen.now.date() else "%Y-%m-%d %H:%M")
+
+
+def _verified(seen: Situation) -> Iterator[Need]:
+    if (last := seen.verified) is None:
+        return
+    if not last.whole:
+        yield Need(
+            say("The ledger did not verify at {when}", when=_when(last.at, seen)), urgent=True, screen="integrity"
+        )
+    elif (
+        days := (seen.now - datetime.fromtimestamp(last.at / 1e6, seen.now.tzinfo)).days
+    ) >= LONG_WITHOUT_VERIFYING.days:
+        yield Need(say("The ledger was verified {n} days ago", n=days), screen="integrity")
 
 
 def _loose(attention: Attention) -> Iterator[Need]:
@@ -51,20 +116,15 @@ def _loose(attention: Attention) -> Iterator[Need]:
         )
 
 
-def _anchors(anchors: Anchors | None, attention: Attention, now: datetime) -> Iterator[Need]:
-    if anchors == Anchors():
+def _anchors(seen: Situation) -> Iterator[Need]:
+    since = seen.attention.oldest_unanchored_at
+    if seen.anchors == Anchors():
         yield Need(
             say("No anchor is kept elsewhere: a ledger rewritten as a whole could not be told"), screen="integrity"
         )
-    elif attention.oldest_unanchored_at is not None:
-        since = datetime.fromtimestamp(attention.oldest_unanchored_at / 1e6, now.tzinfo)
-        if now - since >= LONG_WITHOUT_ANCHOR:
-            days = (now - since).days
-            yield Need(
-                say_many(
-                    "What is on record is in no anchor for {n} day",
-                    "What is on record is in no anchor for {n} days",
-                    days,
-                ),
-                screen="integrity",
-            )
+    elif (
+        since is not None
+        and (gone := seen.now - datetime.fromtimestamp(since / 1e6, seen.now.tzinfo)) >= LONG_WITHOUT_ANCHOR
+    ):
+        sentence = say("What is on record is in no anchor for {n} days", n=gone.days)
+        yield Need(sentence, screen="integrity")

@@ -12,8 +12,7 @@ from typing import Any
 from rich.cells import cell_len
 from rich.text import Text
 from textual.events import Resize
-from textual.widgets import OptionList, Static
-from textual.widgets.option_list import Option
+from textual.widgets import Static
 
 from kaifu.proxy.ledger import EvidenceKind
 from kaifu.proxy.ledger_desk import Newest as Answer
@@ -21,6 +20,8 @@ from kaifu.proxy.ledger_desk import Tally
 from kaifu.proxy.ledger_shown import local
 from kaifu.proxy.ledger_states import State
 
+from .line_view import LineView
+from .lines import Told, laid_out
 from .look import Marks, fitted
 from .overview_figures import DAYS, Figures, bars, last_days, percent, shades, total, weekday_hours
 from .statewords import graded, sign_and_words
@@ -155,42 +156,30 @@ class Hours(Drawn):
         return Text("\n").join([*map(Text, lines), Text("    0     6     12    18", "dim")])
 
 
-class Newest(OptionList):
+class Newest(LineView):
     """The newest answers: when, which, from whom, about what."""
 
     def __init__(self, marks: Marks, zone: tzinfo) -> None:
-        super().__init__(markup=False, id="newest", compact=True)
-        self._marks, self._zone = marks, zone
+        super().__init__(chooses=True, id="newest")
+        self._marks: Marks = marks
+        self._zone = zone
         self.answers: list[Answer] = []
 
-    def show(self, answers: Sequence[Answer]) -> None:
-        """Show these; the highlighted one stays highlighted."""
-        if list(answers) == self.answers and self.option_count:
-            return
-        kept = self.answers[self.highlighted] if self.highlighted is not None and self.answers else None
+    def show_answers(self, answers: Sequence[Answer]) -> None:
+        """Show these; the cursor stays on its answer."""
+        kept = self.answers[self.cursor] if 0 <= self.cursor < len(self.answers) else None
         self.answers = list(answers)
-        self._fill()
-        if kept in self.answers:
-            self.highlighted = self.answers.index(kept)
+        self.show(self._lay, self.answers.index(kept) if kept in self.answers else 0)
 
-    def _fill(self) -> None:
-        self.clear_options()
-        self.add_options(Option(self._line(one)) for one in self.answers)
+    def _lay(self, width: int) -> list[Text]:
         if not self.answers:
-            self.add_option(Option(say("No answer has come yet."), disabled=True))
+            return laid_out([Told(say("No answer has come yet."))], width)
+        return [self._line(one, width) for one in self.answers]
 
-    def on_resize(self, _: Resize) -> None:
-        if self.answers:
-            self._fill()
-
-    def _line(self, one: Answer) -> Text:
-        room = max(20, self.scrollable_content_region.width - 2)
-        when = local(one.at, self._zone)[5:]
-        what = answer_words(one)
-        by = fitted(one.by or say("(erased)"), max(12, (room - 40) // 2), self._marks)
-        line = f"{when}  {fitted(what, 25, self._marks)} {by} "
-        line += fitted(one.subject if one.subject is not None else "", max(0, room - cell_len(line)), self._marks)
-        return Text(line, no_wrap=True, end="")
+    def _line(self, one: Answer, width: int) -> Text:
+        by = fitted(one.by or say("(erased)"), max(12, (width - 40) // 2), self._marks)
+        line = f"{local(one.at, self._zone)[5:]}  {fitted(answer_words(one), 25, self._marks)} {by} "
+        return Text(line + fitted(one.subject or "", max(0, width - cell_len(line)), self._marks), no_wrap=True, end="")
 
 
 _TRANSPORT = (later("delayed"), later("relayed"), later("expanded"), later("dispatched"), later("processed"))

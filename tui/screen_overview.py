@@ -15,19 +15,20 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
-from textual.events import Resize
 from textual.widget import Widget
-from textual.widgets import OptionList
-from textual.widgets.option_list import Option
 
 from kaifu.proxy.access import Role
+from kaifu.proxy.health import read_health, read_verified
 from kaifu.proxy.ledger_desk import Tally
 
+from .line_view import LineView
 from .lines import Told, laid_out
 from .look import Marks
 from .overview_figures import DAYS, per_day
-from .overview_needs import Need, needs
+from .overview_needs import Need, Situation, needs
 from .overview_widgets import Chart, FigureTable, Hours, Newest
+from .screen_detail import DetailScreen
+from .screen_receipts import ReceiptsScreen
 from .screens import KaifuScreen
 from .words import later, say
 
@@ -39,39 +40,36 @@ HEALTH_SECONDS = 5.0
 NEWEST = 50
 
 
-class NeedList(OptionList):
+class NeedList(LineView):
     """What needs a person; Enter leads to where something can be done."""
 
     def __init__(self, marks: Marks) -> None:
-        super().__init__(markup=False, id="needs", compact=True)
-        self._marks = marks
+        super().__init__(chooses=True, id="needs")
+        self._marks: Marks = marks
         self.needs: list[Need] | None = None
+        self._of_line: list[Need | None] = []
 
-    def show(self, some: list[Need]) -> None:
+    def show_needs(self, some: list[Need]) -> None:
         """Show these, if they are not shown already."""
         if some != self.needs:
             self.needs = some
-            self._fill()
+            self.show(self._lay)
 
-    def _fill(self) -> None:
-        self.clear_options()
-        told = [need.told(self._marks) for need in self.needs or ()]
-        width = self.scrollable_content_region.width - 1
-        self.add_options(Option(Text("\n").join(laid_out([one], width))) for one in told)
-        if not told:
-            self.add_option(
-                Option(Text("\n").join(laid_out([Told(say("Nothing needs a person now."))], width)), disabled=True)
-            )
+    def _lay(self, width: int) -> list[Text]:
+        lines: list[Text] = []
+        self._of_line = []
+        for need in self.needs or (None,):
+            told = Told(say("Nothing needs a person now.")) if need is None else need.told(self._marks)
+            lines += laid_out([told], width)
+            self._of_line += [need] * (len(lines) - len(self._of_line))
+        return lines
 
-    def on_resize(self, _: Resize) -> None:
-        if self.needs is not None:
-            self._fill()
-
-    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+    def on_line_view_chosen(self, event: LineView.Chosen) -> None:
         """Go to the screen that is about it."""
         event.stop()
-        if self.needs and (to := self.needs[event.option_index].screen):
-            self.app.action_go(to)  # type: ignore[attr-defined]
+        need = self._of_line[event.line]
+        if need is not None and need.screen:
+            self.app.action_go(need.screen)  # type: ignore[attr-defined]
 
 
 class OverviewScreen(KaifuScreen):
@@ -153,7 +151,7 @@ class OverviewScreen(KaifuScreen):
         zone = self.kaifu.where.zone
         await self._needs()
         if self._may_read():
-            self.query_one(Newest).show(await self.ask(lambda desk: desk.newest(NEWEST), lane="newest"))
+            self.query_one(Newest).show_answers(await self.ask(lambda desk: desk.newest(NEWEST), lane="newest"))
         today = self._now().date()
         for back in range(days):
             day = today - timedelta(days=back)
@@ -167,6 +165,22 @@ class OverviewScreen(KaifuScreen):
         for old in [day for day in self._days if day <= today - timedelta(days=DAYS)]:
             del self._days[old]
 
+    def on_line_view_chosen(self, event: LineView.Chosen) -> None:
+        """An answer leads to all about its message."""
+        if isinstance(event.view, Newest) and event.line < len(event.view.answers):
+            one = event.view.answers[event.line]
+            self.app.push_screen(DetailScreen(one.message, one.recipient), self._filtered)
+
+    def _filtered(self, line: str | None) -> None:
+        """The detail asked for a list."""
+        if line:
+            self.kaifu.go(ReceiptsScreen.NAME)
+            self.app.call_later(self._show_line, line)
+
+    def _show_line(self, line: str) -> None:
+        if isinstance(screen := self.app.screen, ReceiptsScreen):
+            screen.show_line(line)
+
     def _show(self, today: date) -> None:
         zone = self.kaifu.where.zone
         tallies = [tally for some in self._days.values() for tally in some]
@@ -176,10 +190,12 @@ class OverviewScreen(KaifuScreen):
         self.query_one(Hours).show(tallies, zone)
 
     async def _needs(self) -> None:
-        attention = await self.ask(lambda desk: desk.attention(self.kaifu.clock()), lane="attention")
-        settings = self.kaifu.settings
-        found = needs(attention, self._now(), anchors=None if settings is None else settings.anchors)
-        self.query_one(NeedList).show(found)
+        now, path, settings = self.kaifu.clock(), self.kaifu.where.path, self.kaifu.settings
+        attention, health, verified = await self.ask(
+            lambda desk: (desk.attention(now), read_health(path, now), read_verified(path)), lane="attention"
+        )
+        anchors = None if settings is None else settings.anchors
+        self.query_one(NeedList).show_needs(needs(Situation(self._now(), attention, health, verified, anchors)))
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self.kaifu.clock() / 1e6, self.kaifu.where.zone)
