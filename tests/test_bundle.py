@@ -909,6 +909,10 @@ def test_a_bundle_that_would_fill_the_memory_is_not_read(tmp_path: Path, monkeyp
     monkeypatch.setattr(bundle_verifier, "MOST_OCTETS", 100_000)
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("record.json", b" " * 50_000_000)
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there/record.json").write_bytes(b" " * 200_000)
+    with pytest.raises(ProofError, match="larger than any"):
+        bundle_verifier.load(str(tmp_path / "there"))
     tracemalloc.start()
     try:
         with pytest.raises(bundle_verifier.ProofError, match="larger than any"):
