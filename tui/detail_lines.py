@@ -80,7 +80,7 @@ def _state(row: Row, recipient: dict[str, Any], how: Shown) -> Iterator[Told]:
     sign, words = marked(row, how.marks)
     yield Told(f"{sign} {words}", say("State"), "bold")
     yield Told(erased(row.address), say("Recipient"))
-    if row.state in (State.WAITING, State.DELIVERED):
+    if row.state in (State.WAITING, State.DELIVERED) and not row.answering:
         yield Told(say("No answer does not mean that it was not read."), _UNDER, "dim")
     asked = called(ASKED_BY, row.asked_by)
     yield Told(f"{called(REQUESTS, row.request)}; {asked}", say("Request"))
