@@ -9,6 +9,7 @@ import asyncio
 import gc
 import os
 import sys
+from contextlib import ExitStack
 from functools import partial
 
 import click
@@ -58,13 +59,16 @@ def run(settings: Settings, milter_settings: MilterSettings) -> int:
 
     _collect_rarely()
 
+    begun = beginning("milter", settings, (milter_settings.listen,), policy)
+    keeper = HealthKeeper(ledger_path(settings.ledger), partial(host.health, begun), log)
+
     def ready() -> None:
+        stack.enter_context(keeper)  # Not before: another one may be serving, and not be stopped by this one's failure.
         log(f"ready listen={milter_settings.listen}", policy=settings.policy, ledger=settings.ledger, pid=os.getpid())
         notify("READY=1")
 
-    begun = beginning("milter", settings, (milter_settings.listen,), policy)
     try:
-        with HealthKeeper(ledger_path(settings.ledger), partial(host.health, begun), log):
+        with ExitStack() as stack:
             return serve(host, milter_settings, ready)
     except CannotListen as error:
         raise CannotStart(str(error)) from None

@@ -210,6 +210,27 @@ def test_what_is_no_health_is_passed_over(ledger: Path, what: str) -> None:
     assert read_health(ledger, NOW) == ()
 
 
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | TEXT | st.just("2026-11-20T12:00:00.000000Z"),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from([*Health.__slots__, "since"]), inner),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.sampled_from([*Health.__slots__, *Verified.__slots__]), JSON))
+def test_whatever_is_there_reading_does_not_fail(
+    tmp_path_factory: pytest.TempPathFactory, changed: dict[str, object]
+) -> None:
+    ledger = tmp_path_factory.mktemp("odd") / "ledger.db"
+    write_health(ledger, RELAY)
+    file = directory_of(ledger) / RELAY.name
+    odd = json.dumps(json.loads(file.read_bytes()) | changed).encode()
+    for name in (RELAY.name, VERIFIED):
+        write_file(ledger, name, odd)
+    read_health(ledger, NOW)
+    read_verified(ledger)
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can give files away")
 @pytest.mark.parametrize("whose", ["file", "directory"])
 def test_what_belongs_to_neither_the_ledger_s_owner_nor_root_is_passed_over(ledger: Path, whose: str) -> None:
