@@ -12,10 +12,10 @@ PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test test-long lint bench dist lock setup debian clean
+.PHONY: help demo run test test-long lint bench bench-large dist lock setup debian clean
 
 help: ## what can be made
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 demo: $(READY) ## simulated mail clients, the relay and a next hop on loopback; says what happened and why
 	@$(BIN)/kaifu demo
@@ -35,10 +35,14 @@ lint: $(READY) ## style, types, import contracts
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
 
-bench: $(READY) debian $(MILTER) ## kaifu as relay and as milter, side by side with Postfix, a bare sink and other milters; what the ledger costs
+bench: $(READY) debian $(MILTER) ## the relay and the milter beside Postfix and other milters, what the ledger costs, the screens on a million messages
 	@$(BIN)/python tests/bench/relay_bench.py
 	@$(BIN)/python tests/bench/milter_bench.py
 	@$(BIN)/python tests/bench/ledger_rate.py --compare
+	@$(BIN)/python tests/bench/tui_bench.py
+
+bench-large: $(READY) debian ## the screens on a ledger with ten million messages; says first how much space and time it takes
+	@$(BIN)/python tests/bench/tui_bench.py --than 1000000 --messages 10000000 --rounds 3
 
 dist: $(READY) ## the wheel, and what pip needs to install it on a server, in dist/
 	@rm -rf dist && $(BIN)/python .ci/dist.py dist && ls dist
