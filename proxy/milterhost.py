@@ -274,6 +274,7 @@ class MilterHost:
             dsn=message.can_notify,
             size=len(seen.block.raw) + message.body_size if policy.uses_size else None,
             one_header=True,
+            mta_queue_id=message.queue_id,
         )
         if judgement.record is None and asked and not look:
             raise SomebodySaid("what leaves no record cannot be checked against it")
@@ -298,7 +299,7 @@ class MilterHost:
         if record is None:
             return judgement, None
         try:
-            begun = self.ledger.begin(_attempt(record, message.queue_id), message.others, unlooked=not looked)
+            begun = self.ledger.begin(_attempt(record), message.others, unlooked=not looked)
         except SomebodySaid:
             raise
         except LedgerError as error:
@@ -346,17 +347,17 @@ class MilterHost:
         )
 
 
-def _attempt(record: Record, queue_id: str | None) -> Record:
+def _attempt(record: Record) -> Record:
     """The record as the ledger gets it.
 
     Whether the client heard 250 a milter never learns, so no attempt of its is ever answered, and the same header block
     from the same sender to the same people continues the same record. Without a Message-ID of its own that must not be:
     two messages of one script would get one id, and the second would vanish as a duplicate at its reader's.
     """
-    key = record.attempt_key
-    if record.mint_host is not None:
-        key = sha256(b"%b %b %b" % (key, str(queue_id).encode(), record.at.isoformat().encode())).digest()
-    return replace(record, mta_queue_id=queue_id, attempt_key=key)
+    if record.mint_host is None:
+        return record
+    apart = f" {record.mta_queue_id} {record.at.isoformat()}".encode()
+    return replace(record, attempt_key=sha256(record.attempt_key + apart).digest())
 
 
 def _changes(judgement: Judgement, begun: Begun | None) -> Orders:

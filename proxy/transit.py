@@ -58,7 +58,8 @@ _MOST_EDITS = 50  # that a record tells one by one; a stranger's header may hold
 def query(policy: Policy, observation: Observation) -> Query:
     """What the host must ask the ledger before it judges: what the message cites, and whose consent matters."""
     people = people_whose_consent_matters(policy, observation) if policy.uses_consent else ()
-    return replace(observation.query, consent_of=people) if people else observation.query
+    asked = observation.query
+    return Query(asked.message_ids, asked.envids, people, asked.retry_key) if people else asked
 
 
 def judge(
@@ -72,6 +73,7 @@ def judge(
     dsn: bool,
     size: int | None = None,
     one_header: bool = False,
+    mta_queue_id: str | None = None,
 ) -> Judgement:
     """Judge one message.
 
@@ -79,9 +81,10 @@ def judge(
     read it. ``hostname``: the right side of a Message-ID that must be made. ``dsn``: the next hop offers DSN. ``size``:
     octets of header block and body, needed only when the policy says ``uses_size``. ``one_header``: the host cannot
     give recipients different header blocks (a milter), so all get the strictest edit: strip before keep before add.
+    ``queue_id``, ``mta_queue_id``: ours and the MTA's, for the record.
     """
     judging = _Judge(policy, observation.with_size(size), known, now, dsn)
-    return judging.judgement(queue_id, hostname, one_header=one_header)
+    return judging.judgement(queue_id, hostname, one_header=one_header, mta_queue_id=mta_queue_id)
 
 
 def facts_of(
@@ -139,7 +142,9 @@ class _Judge:
             return Match(), match_reply(seen.carrier, known)
         return Match(), ()
 
-    def judgement(self, queue_id: str, hostname: str, *, one_header: bool = False) -> Judgement:
+    def judgement(
+        self, queue_id: str, hostname: str, *, one_header: bool = False, mta_queue_id: str | None = None
+    ) -> Judgement:
         plans = [self._plan(index) for index in range(len(self.seen.directions))]
         actions, rejected = self._actions(plans)
         if one_header and len(plans) > 1:
@@ -148,7 +153,7 @@ class _Judge:
         mint = False
         if self.seen.message_id is None:
             verdicts, mint = self._minting(verdicts, plans, one_header)
-        record = self._record(verdicts, plans, queue_id, hostname if mint else None)
+        record = self._record(verdicts, plans, (queue_id, mta_queue_id), hostname if mint else None)
         return Judgement(
             verdicts,
             deliveries_of(verdicts),
@@ -233,9 +238,8 @@ class _Judge:
         notes = self._notes(plan, action)
         if notes:
             reason = also(reason, notes)
-        forwarded = action is Action.FORWARD
-        enforced = decision.enforced
-        verdict = Verdict(
+        enforced, forwarded = decision.enforced, action is Action.FORWARD
+        return Verdict(
             recipient,
             facts.direction,
             decision,
@@ -244,10 +248,8 @@ class _Judge:
             plan.edits if forwarded else (),
             plan.notify.notify if enforced and forwarded else frozenset(),
             plan.notify.changed and enforced and forwarded,
+            self._recorded(recipient, plan, action, reason, notes) if self._leaves_row(plan, action) else None,
         )
-        if self._leaves_row(plan, action):
-            return replace(verdict, recorded=self._recorded(verdict, plan, notes))
-        return verdict
 
     def _sentence(self, decision: Decision, facts: Facts) -> str:
         """The sentence, made once for all recipients that share a decision; a policy has one for each direction."""
@@ -284,26 +286,28 @@ class _Judge:
             return self.match.original_known
         return self.seen.message.requested or plan.notify.asked_by is not AskedBy.NOBODY
 
-    def _recorded(self, verdict: Verdict, plan: _Plan, notes: Sequence[str]) -> RecordedRecipient:
+    def _recorded(
+        self, recipient: Recipient, plan: _Plan, action: Action, reason: str, notes: Sequence[str]
+    ) -> RecordedRecipient:
         decision = plan.decision
-        enforced = decision.enforced
+        enforced, forwarded = decision.enforced, action is Action.FORWARD
         request = plan.request if enforced else self._plain
         would = None
         if not enforced:
             would = also(sentence(replace(decision, enforced=True), plan.facts), notes)
-        edits = self._words_of(verdict.edits)
-        if verdict.notify_changed:
-            edits = (*edits, notify_words(verdict.notify))
+        edits = self._words_of(plan.edits if forwarded else ())
+        if plan.notify.changed and enforced and forwarded:
+            edits = (*edits, notify_words(plan.notify.notify))
         return RecordedRecipient(
-            str(verdict.recipient.mailbox),
-            verdict.direction,
+            str(recipient.mailbox),
+            plan.facts.direction,
             request.request,
             request.asked_by,
             plan.notify.asked_by if enforced or not plan.notify.adds else AskedBy.NOBODY,
             decision.rule,
-            verdict.reason,
+            reason,
             would,
-            verdict.action is Action.WITHHOLD,
+            action is Action.WITHHOLD,
             edits,
             (*plan.request.not_possible, *plan.notify.not_possible) if enforced else (),
             decision.retain_days,
@@ -322,7 +326,11 @@ class _Judge:
         return known[1]
 
     def _record(
-        self, verdicts: Sequence[Verdict], plans: Sequence[_Plan], queue_id: str, mint_host: str | None
+        self,
+        verdicts: Sequence[Verdict],
+        plans: Sequence[_Plan],
+        queue_ids: tuple[str, str | None],
+        mint_host: str | None,
     ) -> Record | None:
         seen = self.seen
         kept = any(plan.decision.record is not Keep.NONE for plan in plans)
@@ -335,7 +343,7 @@ class _Judge:
         sender = seen.message.sender
         return Record(
             self.now,
-            queue_id,
+            queue_ids[0],
             str(sender) if sender is not None else "",
             seen.attempt_key,
             seen.message_id,
@@ -345,7 +353,7 @@ class _Judge:
             seen.envelope.envid,
             str(seen.message.kind),
             self.policy.digest,
-            None,
+            queue_ids[1],
             recipients,
             evidence,
         )
