@@ -295,11 +295,10 @@ def _message(row: Row, message: dict[str, Any], how: Shown) -> Iterator[Told]:
     yield Told(f"{local(row.sent_at, how.zone, seconds=True)} ({zone})", say("Sent"))
     yield Told(local(row.at, how.zone, seconds=True), say("Came through"))
     yield Told(angle(message["message_id"]), say("Message-ID"))
-    for one in message["attempts"][-1:]:
-        if one["policy"]:
-            yield Told(_policy(one, how), say("Policy"))
-        if one["envid"]:
-            yield Told(str(one["envid"]), say("Envelope id"))
+    for one in [one for one in message["attempts"] if one["policy"]][-1:]:
+        yield Told(_policy(one, how), say("Policy"))
+    for one in [one for one in message["attempts"] if one["envid"]][-1:]:
+        yield Told(str(one["envid"]), say("Envelope id"))
 
 
 def _policy(one: dict[str, Any], how: Shown) -> str:
