@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import tzinfo
 from hashlib import sha256
+from pathlib import Path
 
-from .access import Role
+from .access import Access, Role
 from .ledger import Known, LedgerError, Query
 from .ledger_anchor import Anchor
 from .ledger_apart import Unmatched, unmatched
@@ -28,6 +29,7 @@ from .ledger_look import look
 from .ledger_newest import Newest, newest
 from .ledger_people import record
 from .ledger_read import Filter, Order, Page, Place, Row, count, messages_called, page, rows, walk
+from .ledger_subjects import Filling, Subjects
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,14 @@ class Handover:
 
 class Reading(Figures):
     """What an auditor may."""
+
+    def __init__(self, path: Path, who: Access) -> None:
+        super().__init__(path, who)
+        self._subjects = Subjects(path)
+
+    def _let_go(self) -> None:
+        super()._let_go()
+        self._subjects.close()
 
     def rows(
         self, wanted: Filter, *, what: str = "list", newest_first: bool = True, at_once: int = 500
@@ -69,7 +79,14 @@ class Reading(Figures):
         """The next rows of a list, as far as it could be walked in a moment; :attr:`Page.reached` says where to go on."""
         with self._open(Role.AUDITOR, "receipts list") as db:
             self._looked("list", told(wanted))
-            return walk(db, wanted, after=after, limit=limit, newest_first=newest_first, order=order)
+            return walk(
+                db, wanted, after=after, limit=limit, newest_first=newest_first, order=order, subjects=self._subjects
+            )
+
+    def index_subjects(self) -> Filling:
+        """Fill the index of subjects some more: a short step, to be repeated until it is done, in the background and now and then."""
+        with self._open(Role.AUDITOR, "receipts list") as db:
+            return self._subjects.fill(db)
 
     def count(self, wanted: Filter, *, most: int, what: str = "list") -> int:
         """How many rows fit, counted up to ``most``."""

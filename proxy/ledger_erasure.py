@@ -2,8 +2,8 @@
 
 Called by what works off retention and by who answers a person's request, within a transaction of the journal. An erasure is an
 entry that names entries, never the person; the cells that it names are deleted in the same transaction, and what was derived
-from them is nulled. Afterwards, when nothing else reads, :func:`clear_log` takes the last copies out of SQLite's log; pages of the file
-are overwritten at once (``secure_delete``).
+from them is nulled. Afterwards, when nothing else reads, :func:`clear_log` takes the last copies out of SQLite's log and out of the index
+of subjects; pages of the file are overwritten at once (``secure_delete``).
 
 What may be erased on the ground ``retention``, and when, stands in the entries: ``retain_days`` of the recipient, else of the
 entry, counted from the time of the entry that the cell belongs to. What belongs to several recipients is kept as long as the
@@ -27,6 +27,7 @@ from .ledger_holds import Ranges, bodies, ranges_of
 from .ledger_journal import now
 from .ledger_people import PeopleJournal
 from .ledger_rebuild import DECIDING
+from .ledger_subjects import follow_erasures
 
 RETENTION = "retention"
 GROUNDS = (RETENTION, "request", "other")
@@ -155,10 +156,14 @@ def release(journal: PeopleJournal, held: int, *, actor: str) -> int:
 
 
 def clear_log(db: sqlite3.Connection) -> bool:
-    """Empty SQLite's log, which may still hold what was deleted, when nobody reads. False when somebody did all the time."""
+    """Empty SQLite's log, which may still hold what was deleted, when nobody reads; and take it out of the index of subjects.
+
+    False when somebody read all the time, or when the index can be neither cleared nor deleted.
+    """
+    followed = follow_erasures(db)
     deadline = time.monotonic() + BUSY_SECONDS
     while db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
         if time.monotonic() > deadline:
             return False
         time.sleep(_PAUSE_SECONDS)
-    return True
+    return followed

@@ -123,7 +123,7 @@ def begin_writing(db: sqlite3.Connection) -> None:
 
 
 @contextmanager
-def _alone(directory: Path) -> Iterator[None]:
+def alone(directory: Path) -> Iterator[None]:
     """Hold a lock on the directory: one process at a time creates or migrates. (Never lock the file: closing
     another descriptor of it would drop SQLite's own locks.)"""
     handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
@@ -140,7 +140,7 @@ def prepare(path: Path, *, create: bool) -> list[str]:
     A new file gets mode 0600, and so do SQLite's files beside it. LedgerError when it cannot be.
     """
     try:
-        with _alone(path.parent):
+        with alone(path.parent):
             if not path.exists():
                 if not create:
                     raise LedgerError(f"there is no ledger at {path}; kaifu relay makes one when it starts")

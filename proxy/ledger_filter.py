@@ -215,10 +215,12 @@ def stretches(db: sqlite3.Connection, wanted: Filter) -> list[Stretch]:
 
 def few(db: sqlite3.Connection, wanted: Filter) -> list[Stretch] | None:
     """Stretches that have every row that can fit and are so short that all of them can be gathered; None when there are none."""
-    for some in (stretches(db, wanted), [EVERYTHING]):
-        if sum(length(db, stretch, wanted, SMALL) for stretch in some) < SMALL:
-            return some
-    return None
+    return next((some for some in (stretches(db, wanted), [EVERYTHING]) if all_few(db, some, wanted)), None)
+
+
+def all_few(db: sqlite3.Connection, some: list[Stretch], wanted: Filter) -> bool:
+    """True when these stretches are short together."""
+    return sum(length(db, stretch, wanted, SMALL) for stretch in some) < SMALL
 
 
 def length(db: sqlite3.Connection, stretch: Stretch, wanted: Filter, most: int) -> int:

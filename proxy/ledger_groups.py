@@ -1,7 +1,7 @@
 """Lists that are ordered by recipient, sender, state or rule: group after group, and within each the newest first.
 
-Called by :mod:`kaifu.proxy.ledger_walk`, within its transaction and its patience. When all that can fit is little it is gathered and sorted. Else
-an index whose entries stand group by group is walked: small groups many at once, a large one as a list of its own in order of time. Who
+Called by :mod:`kaifu.proxy.ledger_walk`, within its transaction and its patience. When all that can fit is little it is gathered and sorted
+(:func:`gathered`). Else (:func:`walk_groups`) an index whose entries stand group by group is walked: small groups many at once, a large one as a list of its own in order of time. Who
 has no address, sender or rule (erased, or never there) is the last group. Fails with sqlite3's errors.
 """
 
@@ -23,15 +23,13 @@ from .ledger_filter import (
     Place,
     Stretch,
     between,
-    conditions,
-    few,
     joined,
     key_ranges,
     of_messages,
     of_recipients,
 )
 from .ledger_states import State
-from .ledger_walk import Found, Patience, Walker, What, in_time
+from .ledger_walkers import Along, Found, Patience, What, in_time
 
 _STATES = tuple(map(str, State))
 
@@ -55,17 +53,14 @@ _KINDS = {
 def walk_groups(
     db: sqlite3.Connection,
     wanted: Filter,
+    what: What,
     order: Order,
     after: Place | None,
     limit: int,
     newest_first: bool,
     patience: Patience,
 ) -> Found:
-    """What fits, in this order."""
-    what = What(conditions(db, wanted), wanted.since, wanted.until)
-    some = few(db, wanted)
-    if some is not None:
-        return _gathered(db, some, what, order, after, limit, newest_first)
+    """What fits, in this order, group after group. ``what``: all that ``wanted`` says."""
     walk = _Walk(db, order, what, newest_first, patience)
     if order is Order.STATE:
         chosen = [state for state in _STATES if state in (wanted.states or _STATES)]
@@ -80,7 +75,7 @@ def _sorting(order: Order, place: Place) -> tuple[bool, int, str, int, int]:
     return group is None, rank, group or "", -at, -recipient
 
 
-def _gathered(
+def gathered(
     db: sqlite3.Connection,
     some: Sequence[Stretch],
     what: What,
@@ -89,6 +84,7 @@ def _gathered(
     limit: int,
     newest_first: bool,
 ) -> Found:
+    """What fits of a few stretches, in this order: all of it is gathered and sorted."""
     column = _KINDS[order].column
     places: set[Place] = set()
     for stretch in some:
@@ -172,7 +168,7 @@ class _Walk:
             stretch = kind.of(kind.name, Condition(f"{kind.column} = ?", (group,)))
             condition = self.what.condition
         what = What(condition, self.what.since, self.what.until)
-        walker = Walker(self.db, stretch, what, self.newest_first, after)
+        walker = Along(self.db, stretch, what, self.newest_first, after)
         found = in_time([walker], after, limit, self.newest_first, self.patience)
         places = [place._replace(group=group) for place in found.places]
         return Found(places, found.reached and found.reached._replace(group=group), found.done)

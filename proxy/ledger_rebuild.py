@@ -2,7 +2,7 @@
 
 Called by ``kaifu ledger rebuild`` and by tests that show that a rebuild changes nothing. Everything happens in one
 transaction: when it fails nothing has changed, and until it is done readers see the old tables. Writers wait for it, so a
-relay defers mail that needs the ledger for as long as it takes.
+relay defers mail that needs the ledger for as long as it takes. The index of subjects is begun anew afterwards.
 
 Fails with sqlite3's errors, and with :class:`LedgerError` for an entry that cannot be read.
 """
@@ -16,6 +16,7 @@ from .ledger import LedgerError
 from .ledger_derive import Derived
 from .ledger_entries import Entry, decode
 from .ledger_file import begin_writing
+from .ledger_subjects import forget_subjects
 from .migrations import DERIVED
 
 _EVERY = 2000
@@ -63,6 +64,7 @@ def rebuild(db: sqlite3.Connection, progress: Callable[[int], None] = lambda _: 
         if db.in_transaction:
             db.execute("ROLLBACK")
         raise
+    forget_subjects(db)
     return done
 
 

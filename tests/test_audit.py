@@ -69,6 +69,7 @@ METHODS: dict[str, tuple[Role, Callable[[Desk], object]]] = {
     "page": (Role.AUDITOR, lambda at: at.page(Filter())),
     "walk": (Role.AUDITOR, lambda at: at.walk(Filter())),
     "count": (Role.AUDITOR, lambda at: at.count(Filter(), most=9)),
+    "index_subjects": (Role.AUDITOR, lambda at: at.index_subjects()),
     "details": (Role.AUDITOR, lambda at: at.details("1")),
     "seals": (Role.AUDITOR, lambda at: at.seals(1, [1])),
     "bundle": (Role.AUDITOR, lambda at: at.bundle("1", None, Handover("a court", "case 7"), [], UTC)),
@@ -91,7 +92,20 @@ METHODS: dict[str, tuple[Role, Callable[[Desk], object]]] = {
     "migrate": (Role.ADMIN, lambda at: at.migrate()),
 }
 UNGUARDED = {"actor", "refuse", "own_files", "close_file", "interrupt"}
-LOOKING = ("rows", "page", "walk", "count", "details", "seals", "newest", "unmatched", "acts", "acts_page", "policy_versions", "known")
+LOOKING = (
+    "rows",
+    "page",
+    "walk",
+    "count",
+    "details",
+    "seals",
+    "newest",
+    "unmatched",
+    "acts",
+    "acts_page",
+    "policy_versions",
+    "known",
+)
 
 
 def test_every_method_of_the_desk_is_tried_here() -> None:

@@ -53,7 +53,7 @@ def about_person(writing: PeopleJournal, number: int) -> None:
 
 def left(path: Path) -> dict[str, list[str]]:
     """Which secrets stand in which of the ledger's files."""
-    files = [path.with_name(path.name + end) for end in ("", "-wal", "-shm")]
+    files = [path.with_name(path.name + end) for end in ("", "-wal", "-shm", "-search", "-search-journal")]
     octets = {file.name: file.read_bytes() for file in files if file.exists()}
     return {
         name: found for name, held in octets.items() if (found := [word for word in SECRETS if word.encode() in held])

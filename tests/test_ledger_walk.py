@@ -21,6 +21,7 @@ from kaifu.proxy.ledger import Outcome, RequestState
 from kaifu.proxy.ledger_filter import EVERYTHING, Filter, Order, Place, stretches
 from kaifu.proxy.ledger_read import Page, Row, count, page, rows, walk
 from kaifu.proxy.ledger_states import State
+from kaifu.proxy.ledger_subjects import Subjects
 
 
 @pytest.fixture(scope="module")
@@ -54,14 +55,21 @@ FILTERS = (
 
 
 def walked(
-    db: sqlite3.Connection, wanted: Filter, limit: int, window: int, order: Order, newest_first: bool
+    db: sqlite3.Connection,
+    wanted: Filter,
+    limit: int,
+    window: int,
+    order: Order,
+    newest_first: bool,
+    subjects: Subjects | None = None,
 ) -> list[Row]:
     """All rows, a step at a time."""
     found: list[Row] = []
     at = Page([], None, False)
     while not at.done:
         before, at = at, walk(
-            db, wanted, after=at.reached, limit=limit, window=window, newest_first=newest_first, order=order, patience=0
+            db, wanted, after=at.reached, limit=limit, window=window, newest_first=newest_first, order=order,
+            patience=0, subjects=subjects,
         )  # fmt: skip
         assert len(at.rows) <= limit
         assert at.done or at.reached not in (None, before.reached), "each step comes further"
