@@ -193,6 +193,7 @@ async def test_the_overview_counts_who_was_asked_and_who_confirmed(tmp_path: Pat
         today, month = screen.query_one(FigureTable).columns
         assert today == month == Figures(claimed=1, no_answer=5)
         assert "17 %" in seen.line("  claimed")
+        assert "83 %" in seen.line(" no answer ")
         assert len(screen.query_one(Newest).answers) == 1
         assert "displayed (claimed)" in seen.text()
         assert too_wide(seen.lines(), 80) == []

@@ -86,7 +86,7 @@ class OverviewScreen(KaifuScreen):
         Binding("r", "refresh_all", later("Refresh")),
     ]
     DEFAULT_CSS = """
-    OverviewScreen #top { height: 8; }
+    OverviewScreen #top { height: 9; }
     OverviewScreen #middle { height: 9; }
     OverviewScreen #figures { width: 47; }
     OverviewScreen #chart { width: 1fr; min-width: 44; }
