@@ -75,7 +75,7 @@ class FigureTable(Drawn):
 
     def draw(self) -> Text:
         heads = say("today"), say("{n} days", n=DAYS)
-        lines = [Text(f"{'':22}{_right(heads[0], 11)}{_right(heads[1], 11)}", "bold")]
+        lines = [Text(f"{'':22}{_right(heads[0], 12)}{_right(heads[1], 12)}", "bold")]
         lines += [self._line(say(words), name) for words, name in _ROWS]
         return Text("\n").join(lines[: max(1, self.size.height or len(lines))])
 
@@ -83,12 +83,12 @@ class FigureTable(Drawn):
         line = Text(fitted(words, 22))
         for figures in self.columns:
             if figures is None:
-                line.append(_right("", 11))
+                line.append(_right("", 12))
                 continue
             number = getattr(figures, name)
             share = "" if name == "asked" or not number else percent(number, figures.asked)
             line.append(_right(f"{number:,}", 6), "bold" if number else "dim")
-            line.append(_right(share, 5), "dim")
+            line.append(_right(share, 6), "dim")
         return line
 
 

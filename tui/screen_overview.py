@@ -88,7 +88,7 @@ class OverviewScreen(KaifuScreen):
     DEFAULT_CSS = """
     OverviewScreen #top { height: 9; }
     OverviewScreen #middle { height: 9; }
-    OverviewScreen #figures { width: 47; }
+    OverviewScreen #figures { width: 48; }
     OverviewScreen #chart { width: 1fr; min-width: 44; }
     OverviewScreen #hours { width: 30; }
     OverviewScreen .titled { border-top: $line $secondary; border-title-color: $foreground; border-title-style: bold; padding: 0 1; }
