@@ -67,6 +67,10 @@ FIELDS = {
 }
 """What else entries say, by their own words for it."""
 
+_FIRST = ("what", "filter", "value", "note", "text", "reason", "other", "asked", "person", "to", "purpose")
+"""What of an act is told first, where a line ends soon."""
+_BY_ITSELF = ("what", "value", "note", "text", "reason")
+"""What needs no word before it there."""
 _MOST_IN_A_LINE = 300
 _MOST_TEXT = 20_000
 
@@ -77,8 +81,13 @@ def told_act(act: Act) -> str:
     left_out = {"digest", "sha256", "evidence", "recipient", "recipients"} | (
         {"text"} if act.what == "policy" else set()
     )
-    details = {key: value for key, value in act.details.items() if key not in left_out}
+    keys = sorted((key for key in act.details if key not in left_out), key=_place)
+    details = {key: act.details[key] for key in keys}
     return "; ".join((called(WHAT, act.what), *about, *_words(details)))
+
+
+def _place(key: str) -> int:
+    return _FIRST.index(key) if key in _FIRST else len(_FIRST)
 
 
 def _words(details: dict[str, Any]) -> Iterator[str]:
@@ -86,7 +95,8 @@ def _words(details: dict[str, Any]) -> Iterator[str]:
         if isinstance(value, dict):
             yield from _words(value)
         elif value not in (None, "", []):
-            yield f"{called(FIELDS, key)} {shortened(_value(value), _MOST_IN_A_LINE)}"
+            words = shortened(_value(value), _MOST_IN_A_LINE)
+            yield words if key in _BY_ITSELF else f"{called(FIELDS, key)} {words}"
 
 
 def _value(value: object) -> str:

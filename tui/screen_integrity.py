@@ -38,6 +38,7 @@ from .line_view import LineView
 from .lines import Told, laid_out
 from .receipts_feed import Ask
 from .screen_detail import DetailScreen
+from .screen_receipts import ReceiptsScreen
 from .screens import Binding, KaifuScreen, Plain
 from .words import later, say
 
@@ -317,7 +318,17 @@ class IntegrityScreen(KaifuScreen):
 
     def _open_message(self, number: str | None) -> None:
         if number is not None:
-            self.app.push_screen(DetailScreen(int(number), 0))
+            self.app.push_screen(DetailScreen(int(number), 0), self._go_on)
+
+    def _go_on(self, line: str | None) -> None:
+        """The message led to a list."""
+        if line:
+            self.kaifu.go(ReceiptsScreen.NAME)
+            self.app.call_later(self._show_line, line)
+
+    def _show_line(self, line: str) -> None:
+        if isinstance(screen := self.app.screen, ReceiptsScreen):
+            screen.show_line(line)
 
     # Receipts that match nothing.
 
