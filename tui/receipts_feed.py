@@ -151,6 +151,11 @@ class Feed(Generic[Listed, Where]):
     # Questions.
 
     @property
+    def down(self) -> bool:
+        """In the order of the list, and not against it: so somebody moved last."""
+        return self._down
+
+    @property
     def waiting(self) -> bool:
         """Rows that somebody looks for are on their way."""
         ask = self._asked or self._wanted

@@ -1,21 +1,364 @@
-"""The screen Receipts."""
+"""The screen of receipts: every recipient of every message that is on record, as a list of any length that is filtered, sorted and walked.
+
+What is asked next is worked out by :mod:`kaifu.tui.receipts_feed`, and asked here, one question after another, in a worker that goes on as long as
+something is missing. What is shown always stands in the line above the list; only enter in the filter line asks for something else
+(:mod:`kaifu.tui.receipts_line` says why), and a filter that gives times by their age means those times until it is asked for again. Paging, jumping, sorting
+and what comes in meanwhile are parts of one look: one entry of the audit trail for each filter.
+"""
 
 from __future__ import annotations
+
+from collections import Counter
+from datetime import datetime
+from typing import Any, ClassVar
 
 from textual.app import ComposeResult
 
 from kaifu.proxy.access import Role
+from kaifu.proxy.ledger_desk import Desk, Filter, Order, Page, Place, Row
+from kaifu.proxy.ledger_shown import local
 
-from .screens import KaifuScreen, Plain
-from .words import later
+from .asking import GivenUpError, TroubleError
+from .filterline import Known, Line, format_line, parse
+from .receipts_acts import ReceiptActs
+from .receipts_feed import MOST_NEWS, Ask
+from .receipts_line import FilterBar
+from .receipts_list import ReceiptList, Receipts
+from .receipts_rows import dotted, told
+from .screens import Binding, Plain
+from .words import later, say, say_many
+
+MOST_COUNTED = 10_000
+AGAIN_SECONDS = 2
+"""What is seen is read anew at most this often."""
+_MOST_COUNTS = 3
+_MOST_SEEN = 2_000
+_RULES_SINCE = 7 * 86_400 * 1_000_000
+_ORDERS = {
+    (Order.TIME, True): later("newest first"),
+    (Order.TIME, False): later("oldest first"),
+    (Order.TO, True): later("by recipient"),
+    (Order.TO, False): later("by recipient, from the end"),
+    (Order.FROM, True): later("by sender"),
+    (Order.FROM, False): later("by sender, from the end"),
+    (Order.STATE, True): later("by state"),
+    (Order.STATE, False): later("by state, from the end"),
+    (Order.RULE, True): later("by rule"),
+    (Order.RULE, False): later("by rule, from the end"),
+}
 
 
-class ReceiptsScreen(KaifuScreen):
-    """Receipts."""
+class ReceiptsScreen(ReceiptActs):
+    """``shown``: the filter and order of the list that is on the screen."""
 
     NAME = "receipts"
     TITLE = later("Receipts")
     NEEDS = Role.AUDITOR
+    AUTO_FOCUS = "ReceiptList"
+    HELP_TEXT = later(
+        "One row for each recipient. A question mark beside a state: something came that does not count; a plus: a person noted something."
+        " Only enter in the filter line asks the ledger, and each filter that is asked for is one entry of the audit trail, whatever is then"
+        " paged, sorted or jumped to. No answer does not mean that it was not read."
+    )
+    DEFAULT_CSS = """
+    ReceiptsScreen #what { height: 1; padding: 0 1; background: $surface; }
+    ReceiptsScreen #told { height: 4; padding: 0 1; background: $surface; }
+    """
+    BINDINGS: ClassVar[list[Any]] = [
+        Binding("slash", "filter", later("Filter"), key_display="/"),
+        Binding("n", "no_answer", later("No answer")),
+        Binding("s", "sort", later("Sort")),
+        Binding("g", "jump", later("Go to date"), show=False),
+        Binding("f", "saved", later("Saved filters"), show=False),
+        Binding("p", "person", later("All of a person"), show=False),
+        Binding("d", "domain", later("All of a domain"), show=False),
+        Binding("e", "export", later("Export"), show=False),
+        Binding("r", "refresh", later("Ask again"), show=False),
+        Binding("escape", "stop", later("Stop searching, or show everything"), show=False),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.text = ""
+        self.shown = Line()
+        self.feed = self._new_feed()
+        self.total: int | None = None
+        self._counts_left = 0
+        self._changed = False
+        self._again_at: int | None = None
+        self._working: object | None = None
+        self._counting = False
+        self._rules: list[str] = []
+        self._seen: Counter[str] = Counter()
 
     def body(self) -> ComposeResult:
-        yield Plain()
+        yield FilterBar(lambda text: parse(text, self.zone, self.now()), self._known)
+        yield Plain("", id="what")
+        yield ReceiptList(self.kaifu.look, self.zone, self.feed)
+        yield Plain("", id="told")
+
+    def on_mount(self) -> None:
+        self.receipts.today = self.now().date()
+        self.show_line("")
+        self.start(self._learn_rules(), "rules")
+
+    # What is shown.
+
+    @property
+    def receipts(self) -> ReceiptList:
+        """The list on the screen."""
+        return self.query_one(ReceiptList)
+
+    @property
+    def bar(self) -> FilterBar:
+        """The filter line."""
+        return self.query_one(FilterBar)
+
+    @property
+    def by_time(self) -> bool:
+        """The list is in order of time."""
+        return self.shown.order is Order.TIME
+
+    def show_line(self, text: str) -> None:
+        """Show what a filter line means; one that cannot be understood is opened with what is wrong."""
+        line = parse(text, self.zone, self.now())
+        if line.problems:
+            self.bar.open(text)
+        else:
+            self.show_list(text, line)
+
+    def show_list(self, text: str, line: Line) -> None:
+        """Another filter or order, from its beginning."""
+        if line.wanted != self.shown.wanted:
+            self.total = None
+        self.text, self.shown = text, line
+        self.bar.remember(text)
+        self._counts_left = _MOST_COUNTS if self.total is None else 0
+        self._changed, self._again_at = False, None
+        self.feed = self._new_feed()
+        self.feed.window.resize(self.receipts.feed.window.height)
+        self.receipts.feed, self.receipts.by_time = self.feed, self.by_time
+        self._start_feed()
+        self._draw()
+
+    def _new_feed(self) -> Receipts:
+        order = self.shown.order
+        newest_first = self.shown.newest_first if order is Order.TIME else None
+        return Receipts(lambda row: row.place_in(order), lambda row: row.recipient, newest_first)
+
+    def show_filter(self, wanted: Filter) -> None:
+        """Another filter in the same order."""
+        self.show_order(wanted, self.shown.order, self.shown.newest_first)
+
+    def show_order(self, wanted: Filter, order: Order, newest_first: bool) -> None:
+        """A filter in an order; the line is written anew."""
+        self.show_list(format_line(wanted, self.zone, order, newest_first), Line(wanted, order, newest_first))
+
+    # Asking.
+
+    def go_on(self) -> None:
+        """Ask for what is missing, if nothing is being asked; counting gives way."""
+        if self._working is None or self._counting:
+            self._start_feed()
+        self._draw()
+
+    def _start_feed(self) -> None:
+        self._working = working = object()
+        self._counting = False
+        self.start(self._feed_on(self.feed, working), "feed")
+
+    async def _feed_on(self, feed: Receipts, working: object) -> None:
+        try:
+            while feed is self.feed and (ask := feed.next()) is not None:
+                self._draw()
+                await self._one(feed, ask)
+                self._draw()
+            if feed is self.feed:
+                await self._count(feed)
+        finally:
+            if self._working is working:
+                self._working, self._counting = None, False
+
+    async def _one(self, feed: Receipts, ask: Ask[Place]) -> None:
+        line = self.shown
+        try:
+            page = await self.ask(lambda desk: _walked(desk, line, ask), lane="rows")
+        except GivenUpError:
+            feed.dropped(ask)
+            raise
+        except TroubleError:
+            feed.failed(ask)
+            self._draw()
+            raise
+        except BaseException:
+            feed.dropped(ask)
+            raise
+        feed.take(ask, page)
+        self._note(page.rows)
+
+    async def _count(self, feed: Receipts) -> None:
+        """How many there are, up to a bound, once nothing else is wanted."""
+        window = feed.window
+        if window.above.closed and window.below.closed:
+            self.total, self._counts_left = len(window.rows), 0
+        if self._counts_left <= 0 or not feed.loaded:
+            self._draw()
+            return
+        self._counts_left -= 1
+        self._counting = True
+        wanted = self.shown.wanted
+        found = await self.ask(lambda desk: desk.count(wanted, most=MOST_COUNTED), lane="rows")
+        self.total, self._counts_left = found, 0
+        self._draw()
+
+    async def _learn_rules(self) -> None:
+        since = self.kaifu.clock() - _RULES_SINCE
+        hits = await self.ask(lambda desk: desk.rule_hits(since), lane="rules")
+        self._rules = sorted((rule for rule in hits if rule), key=lambda rule: -hits[rule])
+
+    def _note(self, rows: list[Row]) -> None:
+        """Addresses that were on the screen are offered in the filter line."""
+        for row in rows:
+            for who in (row.address, row.sender):
+                if who:
+                    self._seen[who] += 1
+                    self._seen["@" + who.rpartition("@")[2]] += "@" in who
+        if len(self._seen) > _MOST_SEEN:
+            self._seen = Counter(dict(self._seen.most_common(_MOST_SEEN // 2)))
+
+    def _known(self) -> Known:
+        return Known(self._rules, [who for who, _ in self._seen.most_common()])
+
+    # What happens.
+
+    def ledger_changed(self) -> None:
+        self._changed = True
+        if not self.feed.loaded:
+            self.feed.changed()
+            self.go_on()
+
+    def pulsed(self) -> None:
+        """What is seen is read anew when something changed, but not more often than every two seconds."""
+        self.receipts.today = self.now().date()
+        now = self.kaifu.clock()
+        if self._changed and (self._again_at is None or now - self._again_at >= AGAIN_SECONDS * 1_000_000):
+            self._changed, self._again_at = False, now
+            if self.total is not None and self.total < MOST_COUNTED:
+                self._counts_left = 1
+            self.feed.changed()
+            self.go_on()
+
+    def on_receipt_list_moved(self, _: ReceiptList.Moved) -> None:
+        """Rows may be missing now."""
+        self.go_on()
+
+    def on_receipt_list_sought(self, event: ReceiptList.Sought) -> None:
+        """To a place of the scroll bar."""
+        feed, rows = self.feed, self.feed.window.rows
+        if feed.window.above.closed and feed.window.below.closed:
+            feed.window.scroll(round(event.share * len(rows)) - feed.window.top)
+            feed.moved(0)
+        elif event.share <= 0:
+            feed.first()
+        elif event.share >= 1:
+            feed.last()
+        elif self.by_time and feed.first_place is not None and feed.last_place is not None:
+            way = feed.last_place.at - feed.first_place.at
+            feed.jump(Place.of_time(feed.first_place.at + int(way * event.share)))
+        self.go_on()
+
+    def on_receipt_list_opened(self, _: ReceiptList.Opened) -> None:
+        """All about the row under the cursor; it may come back with a filter line to show."""
+        from .screen_detail import DetailScreen
+
+        row = self.feed.window.current
+        if row is not None:
+            self.kaifu.push_screen(DetailScreen(row.message, row.recipient), self._back)
+
+    def _back(self, text: str | None) -> None:
+        if text is not None:
+            self.show_line(text)
+
+    def on_filter_bar_asked(self, event: FilterBar.Asked) -> None:
+        """Enter in the filter line."""
+        self._close_bar()
+        self.show_list(event.text, event.line)
+
+    def on_filter_bar_left(self, _: FilterBar.Left) -> None:
+        """Escape there."""
+        self._close_bar()
+
+    def _close_bar(self) -> None:
+        self.bar.close()
+        self.receipts.focus()
+
+    # Drawing.
+
+    def _draw(self) -> None:
+        if not self.is_mounted:
+            return
+        self.receipts.sentence = self._sentence()
+        self.receipts.refresh()
+        self.query_one("#what", Plain).update(self._what())
+        row = self.feed.window.current
+        lines = told(row, self.zone, self.kaifu.look.marks) if row is not None else ()
+        self.query_one("#told", Plain).update(self.lines(lines))
+
+    def _sentence(self) -> str:
+        """What stands in place of rows."""
+        feed = self.feed
+        if feed.window.rows or not feed.loaded:
+            return "" if feed.loaded or self.kaifu.trouble else say("The ledger is being asked.")
+        if feed.searching is not None:
+            return self._searching()
+        if self.shown.wanted == Filter():
+            return say("The ledger is empty: no message has come through yet.")
+        return say("Nothing in the ledger fits. Escape shows everything again.")
+
+    def _searching(self) -> str:
+        place = self.feed.searching
+        if place is None:
+            return ""
+        day = local(place.at, self.zone)[:10] if self.by_time else ""
+        if self.feed.stopped:
+            return say("Stopped at {day}; r goes on.", day=day) if day else say("Stopped; r goes on.")
+        return (
+            say("Searched back to {day}, going on; escape stops.", day=day) if day else say("Searching; escape stops.")
+        )
+
+    def _what(self) -> Any:
+        """What is shown, in which order, how many there are and what is new: always on one line."""
+        marks = self.kaifu.look.marks
+        order = say(_ORDERS[self.shown.order, self.shown.newest_first])
+        right = dotted([self._searching(), self._news(), self._total()], marks)
+        return self.two_ends(dotted([order, self.text or say("all")], marks), right)
+
+    def _news(self) -> str:
+        news = self.feed.news
+        if not news:
+            return ""
+        if not self.shown.newest_first:
+            return say("{n}+ new: End", n=news) if news >= MOST_NEWS else say_many("{n} new: End", "{n} new: End", news)
+        return say("{n}+ new: Home", n=news) if news >= MOST_NEWS else say_many("{n} new: Home", "{n} new: Home", news)
+
+    def _total(self) -> str:
+        if self.total is None:
+            return ""
+        if self.total >= MOST_COUNTED:
+            least = "≥" if self.kaifu.look.marks == "unicode" else ">="
+            return say("{least} {n} rows", least=least, n=f"{MOST_COUNTED:,}")
+        return say_many("{n} row", "{n} rows", self.total)
+
+    def now(self) -> datetime:
+        """The time, in the zone of the settings."""
+        return datetime.fromtimestamp(self.kaifu.clock() / 1e6, self.zone)
+
+
+def _walked(desk: Desk, line: Line, ask: Ask[Place]) -> Page:
+    return desk.walk(
+        line.wanted,
+        after=ask.after,
+        limit=ask.limit,
+        newest_first=ask.down == line.newest_first,
+        order=line.order,
+    )

@@ -1,0 +1,175 @@
+"""A row of the list of receipts as cells of columns, and what is told of the row under the cursor. Pure; widths are in cells.
+
+Called by the widget of the list (:mod:`kaifu.tui.receipts_list`) for each line that is drawn. 80 columns have room for what became of it, when,
+from whom, to whom and the subject; wider terminals show more. Whatever came from mail is made visible and cut to its column.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta, tzinfo
+
+from kaifu.proxy.ledger_desk import Row
+from kaifu.proxy.ledger_shown import local, name_of
+from kaifu.proxy.ledger_states import State, transport_shown
+
+from .detail_words import ACTIONS, DIRECTIONS, called
+from .look import Marks, fitted
+from .statewords import marked
+from .words import later, say, say_many
+
+ERASED = later("(erased)")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_TRANSPORTS = ACTIONS | {"unknown": ""}
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """``name``: which; ``title``: above it; ``width``: in cells."""
+
+    name: str
+    title: str
+    width: int
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The columns of a list, each followed by ``gap`` blanks but the last."""
+
+    columns: tuple[Column, ...]
+    gap: int
+
+    def joined(self, cells: Sequence[str]) -> str:
+        """Cells that have the widths of their columns, as one line."""
+        return (" " * self.gap).join(cells)
+
+
+_TITLES = {
+    "sign": "",
+    "state": later("State"),
+    "flag": "",
+    "at": later("When"),
+    "from": later("From"),
+    "to": later("To"),
+    "subject": later("Subject"),
+    "rule": later("Rule"),
+    "direction": later("Direction"),
+    "transport": later("Delivery"),
+}
+_SHARES = {"from": 3, "to": 3, "subject": 4, "rule": 3}
+_WIDE, _WIDER, _WIDEST = 110, 130, 150
+
+
+def layout(width: int) -> Layout:
+    """The columns for a line of so many cells."""
+    wide = width >= _WIDE
+    gap = 2 if wide else 1
+    fixed = {"sign": 2, "state": 26 if wide else 20, "flag": 1, "at": 16 if wide else 11}
+    names = ["sign", "state", "flag", "at", "from", "to", "subject"]
+    if wide:
+        names.append("rule")
+    if width >= _WIDER:
+        names.append("direction")
+        fixed["direction"] = 9
+    if width >= _WIDEST:
+        names.append("transport")
+        fixed["transport"] = 12
+    left = width - sum(fixed.values()) - gap * (len(names) - 1)
+    shares = sum(_SHARES[name] for name in names if name in _SHARES)
+    widths = {name: fixed[name] if name in fixed else max(0, left * _SHARES[name] // shares) for name in names}
+    widths["subject"] += max(0, left - sum(widths[name] for name in names if name not in fixed))
+    return Layout(tuple(Column(name, _TITLES[name], widths[name]) for name in names), gap)
+
+
+def titles(columns: Layout, marks: Marks) -> str:
+    """The line above the list."""
+    return columns.joined(
+        [fitted(say(column.title) if column.title else "", column.width, marks) for column in columns.columns]
+    )
+
+
+def cells(row: Row, columns: Layout, zone: tzinfo, today: date, marks: Marks) -> list[str]:
+    """The cells of a row, each exactly as wide as its column."""
+    sign, words = marked(row, marks)
+    wide = columns.gap > 1
+    values = {
+        "sign": sign,
+        "state": words,
+        "flag": flag(row),
+        "at": local(row.at, zone) if wide else short_time(row.at, zone, today),
+        "from": row.sender if row.sender is not None else say(ERASED),
+        "to": row.address if row.address is not None else say(ERASED),
+        "subject": row.subject or "",
+        "rule": row.rule or "",
+        "direction": called(DIRECTIONS, row.direction),
+        "transport": ", ".join(called(_TRANSPORTS, word) for word in transport_shown(row.standing).split(", ")),
+    }
+    return [fitted(values[column.name], column.width, marks) for column in columns.columns]
+
+
+def flag(row: Row) -> str:
+    """That there is more to a row than its state: ``?`` something came that does not count, ``+`` a person noted something."""
+    return "?" if waiting(row) or row.unmatched else "+" if row.attested else ""
+
+
+def waiting(row: Row) -> int:
+    """How many mailboxes sent an answer that does not count, for example because nobody paired the addresses."""
+    return sum(not one.counts for one in row.answers)
+
+
+def exactly(at: int, zone: tzinfo) -> datetime:
+    """UTC microseconds as a time in a zone, to the microsecond."""
+    return (_EPOCH + timedelta(microseconds=at)).astimezone(zone)
+
+
+def short_time(at: int, zone: tzinfo, today: date) -> str:
+    """A time in at most 11 cells: of another year only the day."""
+    when = exactly(at, zone)
+    return when.strftime("%m-%d %H:%M" if when.year == today.year else "%Y-%m-%d")
+
+
+def kind_of(row: Row) -> str:
+    """``good``, ``bad`` or nothing: in which colour a state stands, beside its mark and words."""
+    if row.is_list:
+        return ""
+    if row.state in (State.DISPLAYED, State.REPLIED):
+        return "good"
+    return "bad" if row.state in (State.FAILED, State.DENIED, State.DELETED) else ""
+
+
+def told(row: Row, zone: tzinfo, marks: Marks) -> tuple[str, str, str]:
+    """The row under the cursor in three lines: what became of it, who to whom, and why it was decided so."""
+    sign, words = marked(row, marks)
+    parts = [f"{sign} {words}"]
+    standing = row.standing
+    if not row.is_list and (since := standing.replied_at or standing.displayed_at) is not None:
+        parts[0] += f" {local(since, zone)}"
+    if row.attested:
+        parts.append(say_many("{n} note of a person (attested)", "{n} notes of people (attested)", row.attested))
+    if number := waiting(row):
+        one = next(one for one in row.answers if not one.counts)
+        who = name_of(row, one) or say(ERASED)
+        parts.append(
+            say("an answer of {who} does not count", who=who)
+            if number == 1
+            else say("{n} answers do not count", n=f"{number:,}")
+        )
+    if row.unmatched:
+        parts.append(
+            say_many("{n} piece of evidence without match", "{n} pieces of evidence without match", row.unmatched)
+        )
+    arrow = "→" if marks == "unicode" else ">"
+    who = f"{erased(row.sender)} {arrow} {erased(row.address)}   {local(row.at, zone)}"
+    reason = row.reason if row.reason is not None else say("(the reason is erased)")
+    return dotted(parts, marks), who, reason if row.would is None else f"{reason} ({row.would})"
+
+
+def erased(text: str | None) -> str:
+    """A name, or that it is erased."""
+    return say(ERASED) if text is None else text
+
+
+def dotted(parts: Sequence[str], marks: Marks) -> str:
+    """Several things on one line."""
+    return (" · " if marks == "unicode" else " | ").join(part for part in parts if part)
