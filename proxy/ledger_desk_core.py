@@ -24,7 +24,6 @@ from .ledger import LedgerError
 from .ledger_entries import at_text, canonical
 from .ledger_file import Database, Store, explain
 from .ledger_people import record
-from .ledger_proof import ledger_id
 
 _STEPS = 20_000  # of SQLite's machine, some milliseconds: so often a question looks whether it was given up.
 _Given = TypeVar("_Given")
@@ -42,7 +41,6 @@ class Core:
         self._who = who
         self._store: Store | None = None
         self._recorded: set[str] = set()
-        self._recorded_in: object = None
         self._openings = 0
         self._given_up = False
 
@@ -77,13 +75,9 @@ class Core:
     def interrupt(self) -> None:
         """Give up the question that is under way, from any thread: it fails with :class:`GivenUpError`. Without one nothing happens.
 
-        What goes on record is not interrupted. A question that is nearly done may still give its answer.
+        It does so within milliseconds. What goes on record is not interrupted, and a question that is nearly done may still give its answer.
         """
         self._given_up = True
-        store = self._store
-        if store is not None:
-            with suppress(sqlite3.ProgrammingError):  # It was closed meanwhile.
-                store.db.interrupt()
 
     # For the methods of the desk.
 
@@ -126,14 +120,13 @@ class Core:
 
     @contextmanager
     def _asking(self) -> Iterator[None]:
-        """A question that is given up ends with the file closed, as not even a transaction can be ended in the midst of it."""
+        """A question that is given up ends with an error of its own, and nothing of it goes on reading."""
         try:
             yield
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
                 raise
-            traceback.clear_frames(error.__traceback__)  # They hold cursors, and those hold the file.
-            self._let_go()
+            traceback.clear_frames(error.__traceback__)  # They hold cursors, and those a read transaction.
             raise GivenUpError("the question was given up") from None
 
     def _given(self, answers: Iterator[_Given]) -> Iterator[_Given]:
@@ -156,21 +149,12 @@ class Core:
 
     def _opened(self) -> Store:
         try:
-            status = os.stat(self.path)
-            store = Store(self.path, write=False)
-            try:
-                here = status.st_dev, status.st_ino, ledger_id(store.db)
-            except BaseException:
-                store.close()
-                raise
+            os.stat(self.path)
+            return Store(self.path, write=False)
         except FileNotFoundError:
             raise LedgerError(f"there is no ledger at {self.path}; kaifu relay makes one when it starts") from None
         except (OSError, LedgerError, sqlite3.Error) as error:
             raise explain(error, self.path) from error
-        if self._recorded_in not in (None, here):
-            self._recorded.clear()
-        self._recorded_in = here
-        return store
 
     def _let_go(self) -> None:
         store, self._store = self._store, None
