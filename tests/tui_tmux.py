@@ -12,6 +12,7 @@ half a minute. What the program leaves behind when it ends can be looked at too.
 from __future__ import annotations
 
 import os
+import re
 import select
 import shutil
 import subprocess
@@ -61,21 +62,21 @@ class Terminal:
         self._pipe = -1
 
     def __enter__(self) -> Self:
-        fifo = self._folder / "written"
-        os.mkfifo(fifo)
-        self._pipe = os.open(fifo, os.O_RDWR | os.O_NONBLOCK)
+        written, begin = self._folder / "written", self._folder / "begin"
+        os.mkfifo(written)
+        os.mkfifo(begin)
+        self._pipe = os.open(written, os.O_RDWR | os.O_NONBLOCK)
         settings = self._folder / "tmux.conf"
-        settings.write_text(
-            f"set -g default-terminal {self._environment['TERM']}\nset -g remain-on-exit on\nset -g status off\n"
-            "set -g remain-on-exit-format ''\nset -s escape-time 0\n"
-        )
+        settings.write_text("set -g remain-on-exit on\nset -g status off\nset -s escape-time 0\n")
         # The program begins when the pipe that tells of its writing is there.
-        start = ["sh", "-c", 'read -r _; exec "$@"', "sh", "env", "-i"]
+        start = ["sh", "-c", f'read -r _ <{begin}; exec "$@"', "sh", "env", "-i"]
         start += [f"{name}={value}" for name, value in self._environment.items()]
         size = ["-x", str(self.columns), "-y", str(self.rows)]
         self._tmux("-f", str(settings), "new-session", "-d", *size, *start, *self._command)
-        self._tmux("pipe-pane", f"exec cat >{fifo}")
-        self._tmux("send-keys", "Enter")
+        self._tmux("set-option", "-w", "remain-on-exit-format", "")
+        self._tmux("pipe-pane", f"exec cat >{written}")
+        with open(begin, "w") as go:
+            go.write("\n")
         return self
 
     def __exit__(
@@ -132,6 +133,18 @@ class Terminal:
     def styled(self) -> str:
         """The screen with the escape sequences that colour it."""
         return self._tmux("capture-pane", "-p", "-e")
+
+    def reversed(self) -> list[str]:
+        """The texts that are drawn reversed, as cursors are."""
+        found, now = [""], False
+        for sequence, text in re.findall(r"(?:\x1b\[([0-9;:]*)m)?([^\x1b]*)", self.styled()):
+            for code in re.sub(r"[34]8[;:](?:2(?:[;:]\d+){3}|5[;:]\d+)", "", sequence).split(";"):
+                now = {"7": True, "27": False, "0": False}.get(code, now)
+            if now:
+                found[-1] += text
+            elif found[-1]:
+                found.append("")
+        return found
 
     def text(self) -> str:
         """The screen, lines without the spaces at their ends."""

@@ -100,6 +100,7 @@ class KaifuApp(App[None]):
         self.set_class(self.look.marks == "ascii", "-ascii")
         self.set_class(not self.look.colours, "-colourless")
         ending.on_signals(self._end)
+        self.app_resume_signal.subscribe(self, lambda _: self.refresh(layout=True))
         self.switch_mode(OverviewScreen.NAME)
         if self._pulse_seconds is not None:
             self.set_interval(self._pulse_seconds, self._beat)
@@ -152,7 +153,7 @@ class KaifuApp(App[None]):
         """Called by Textual for what nothing handled: a mistake of ours. One sentence instead of its traceback."""
         self._return_code = 2
         if self._exception is not None and not self._exit_renderables:
-            self._exit_renderables.append(Text(ending.confession(self._exception)))
+            self._exit_renderables.append(Text(ending.confession(self._exception, self.where.who.caller.unbound)))
         self._close_messages_no_wait()
 
     def action_help_quit(self) -> None:

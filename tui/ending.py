@@ -53,28 +53,33 @@ def terminal_is_gone(descriptor: int = 0) -> bool:
         return True
 
 
-def confession(error: BaseException) -> str:
-    """The sentence about a mistake of ours; its traceback, without values, is in a file that the process's user alone can read."""
+def confession(error: BaseException, own_rights: bool) -> str:
+    """The sentence about a mistake of ours; its traceback, without values, is in a file that the process's user alone can read.
+
+    ``own_rights``: who looks acts with none but his own, so his environment may say where that is.
+    """
     said = f"kaifu: internal error, please report it: {type(error).__name__}: {visible(str(error))}"
-    where = _keep("".join(traceback.format_exception(error)))
+    where = _keep("".join(traceback.format_exception(error)), state_directory(own_rights))
     return f"{said}; more is in {where}" if where else said
 
 
-def _keep(text: str) -> Path | None:
-    folder = state_directory()
+def _keep(text: str, folder: Path) -> Path | None:
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         path = folder / FILE
         path.unlink(missing_ok=True)
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w") as stream:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with open(handle, "w", encoding="utf-8", errors="backslashreplace") as stream:
             stream.write(text)
     except OSError:
         return None
     return path
 
 
-def state_directory() -> Path:
-    """Where the user whose rights the process has keeps state; not what the environment says, which may be another's."""
+def state_directory(own_rights: bool) -> Path:
+    """Where the user whose rights the process has keeps state (``$XDG_STATE_HOME`` where that is his own, else ``~/.local/state``)."""
+    if own_rights and (given := os.environ.get("XDG_STATE_HOME", "")).startswith("/"):
+        return Path(given) / "kaifu"
     try:
         home = Path(pwd.getpwuid(os.geteuid()).pw_dir)
     except KeyError:

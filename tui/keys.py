@@ -90,7 +90,7 @@ def key_name(binding: Binding, marks: Marks) -> str:
 class KeysLine(Static):
     """The line at the foot. ``keep``: actions that stand there whatever else must go, at the end, in this order."""
 
-    DEFAULT_CSS = "KeysLine { dock: bottom; height: 1; background: $panel; }"
+    DEFAULT_CSS = "KeysLine { height: 1; background: $panel; }"
     KEEP = ("help", "palette", "quit")
 
     def __init__(self) -> None:

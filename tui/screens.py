@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingsMap
+from textual.containers import Vertical
 from textual.reactive import reactive
 from textual.screen import Screen
 from textual.widgets import Static
@@ -86,7 +87,7 @@ class TroubleLine(Static):
     """What is wrong now; takes no room while nothing is."""
 
     DEFAULT_CSS = """
-    TroubleLine { dock: bottom; height: auto; max-height: 3; display: none; background: $error; color: $background; text-style: bold; padding: 0 1; }
+    TroubleLine { height: auto; max-height: 5; display: none; background: $error; color: $background; text-style: bold; padding: 0 1; }
     TroubleLine.-shown { display: block; }
     """
 
@@ -97,7 +98,7 @@ class TroubleLine(Static):
 
     def watch_sentence(self, sentence: str) -> None:
         self.set_class(bool(sentence), "-shown")
-        text = plain(f"! {sentence}")
+        text = plain(say("! {why}", why=sentence))
         text.no_wrap = False
         self.update(text)
 
@@ -141,8 +142,9 @@ class KaifuScreen(Screen[str | None]):
     def compose(self) -> ComposeResult:
         yield TopBar()
         yield from self.body()
-        yield KeysLine()
-        yield TroubleLine()
+        with Vertical(classes="foot"):
+            yield TroubleLine()
+            yield KeysLine()
         yield TooSmall()
 
     def on_resize(self, event: events.Resize) -> None:
