@@ -34,15 +34,16 @@ from .ledger_newest import Newest
 from .ledger_pairs import answers_between, pairable
 from .ledger_people import CONFIRMED_BY, record, writing
 from .ledger_places import PlaceError, behind, newest_anchor, places_of, send
-from .ledger_read import Filter, Order, Page, Place, Row
+from .ledger_read import Counted, Filter, Order, Page, Place, Row
 from .ledger_rebuild import rebuild
 from .ledger_subjects import Filling
 from .ledger_tally import AnchorPlace, Attention, Tally
 from .settings import Anchors
 
 __all__ = [
-    "CONFIRMED_BY", "WHAT", "Act", "ActFilter", "ActPlace", "AnchorPlace", "Attention", "Desk", "Detail", "Filling", "Filter",
-    "GivenUpError", "Handover", "Newest", "Order", "Page", "Place", "PolicyVersion", "Row", "Tally",
+    "CONFIRMED_BY", "WHAT", "Act", "ActFilter", "ActPlace", "AnchorPlace", "Attention", "Counted", "Desk", "Detail",
+    "Filling", "Filter", "GivenUpError", "Handover", "Newest", "Order", "Page", "Place", "PolicyVersion", "Row",
+    "Tally",
 ]  # fmt: skip
 
 

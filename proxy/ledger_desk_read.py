@@ -28,7 +28,7 @@ from .ledger_keys import search_key
 from .ledger_look import look
 from .ledger_newest import Newest, newest
 from .ledger_people import record
-from .ledger_read import Filter, Order, Page, Place, Row, count, messages_called, page, rows, walk
+from .ledger_read import Counted, Filter, Order, Page, Place, Row, count, count_on, messages_called, page, rows, walk
 from .ledger_subjects import Filling, Subjects
 
 
@@ -82,6 +82,12 @@ class Reading(Figures):
             return walk(
                 db, wanted, after=after, limit=limit, newest_first=newest_first, order=order, subjects=self._subjects
             )
+
+    def count_on(self, wanted: Filter, *, after: Place | None = None, most: int = 10_000) -> Counted:
+        """How many rows a list has from ``after`` on, up to ``most``, as far as it could be walked in a moment; as :meth:`walk`."""
+        with self._open(Role.AUDITOR, "receipts list") as db:
+            self._looked("list", told(wanted))
+            return count_on(db, wanted, after=after, most=most, subjects=self._subjects)
 
     def index_subjects(self) -> Filling:
         """Fill the index of subjects some more: a short step, to be repeated until it is done, in the background and now and then."""

@@ -137,7 +137,8 @@ def _address(column: str, wanted: str) -> Condition:
     ranges = key_ranges(wanted)
     if ranges is None:
         return Condition(f"instr({column}, ?) > 0", (wanted,))
-    return joined([each.of(f"{column}_key") for each in ranges], by=" OR ")
+    # The plus: not by an index, for that there are stretches.
+    return joined([each.of(f"+{column}_key") for each in ranges], by=" OR ")
 
 
 class KeyRange(NamedTuple):

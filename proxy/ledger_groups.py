@@ -31,6 +31,8 @@ from .ledger_filter import (
 from .ledger_states import State
 from .ledger_walkers import Along, Found, Patience, What, in_time
 
+_WIDEST = 2048
+"""Entries of small groups that are read at once."""
 _STATES = tuple(map(str, State))
 
 
@@ -190,10 +192,10 @@ class _Walk:
         first = self._key(group, bounds, 0)
         if first is None:
             return (self._before(None) if self.newest_first and bounds.without else None), []
-        edge = self._key(group, bounds, self.patience.window)
+        edge = self._key(group, bounds, min(self.patience.window, _WIDEST))
         if edge == first:
             return self._before(first), []
-        places = self._all_of(first, edge, bounds)
+        places = self._all_of(group, edge, bounds)
         if edge is not None:
             return self._before(edge), places
         return (self._before(None) if self.newest_first and bounds.without else None), places
@@ -201,28 +203,24 @@ class _Walk:
     def _key(self, group: str | None, bounds: _Bounds, offset: int) -> str | None:
         """The group of the entry that stands so many after this group; from the start when it is None."""
         column, of, name = _KINDS[self.order]
-        within = self._within(bounds)
-        if group is not None:
-            within.append(Condition(f"{column} {'>' if self.newest_first else '<'} ?", (group,)))
-        sql, values = joined(within)
+        sql, values = self._groups(bounds, group)
         table, way = of(name, Condition("1")).table, "ASC" if self.newest_first else "DESC"
         query = f"SELECT {column} FROM {table} WHERE {sql} ORDER BY {column} {way} LIMIT 1 OFFSET ?"
         row = self.db.execute(query, (*values, offset)).fetchone()
         return None if row is None else str(row[0])
 
-    def _within(self, bounds: _Bounds) -> list[Condition]:
+    def _groups(self, bounds: _Bounds, after: str | None, before: str | None = None) -> Condition:
+        """The groups after one and before another. One bound on each side: SQLite would use any of several."""
         column = _KINDS[self.order].column
-        found = [Condition(f"{column} >= ?", (bounds.low,))]
-        return found if bounds.high is None else [*found, Condition(f"{column} < ?", (bounds.high,))]
+        low, high = (after, before) if self.newest_first else (before, after)
+        found = [Condition(f"{column} >= ?", (bounds.low,)) if low is None else Condition(f"{column} > ?", (low,))]
+        end = bounds.high if high is None else high
+        return joined(found if end is None else [*found, Condition(f"{column} < ?", (end,))])
 
-    def _all_of(self, first: str, edge: str | None, bounds: _Bounds) -> list[Place]:
-        """The rows of the groups from ``first`` to before ``edge``, in order; None: of all that are left."""
+    def _all_of(self, after: str | None, edge: str | None, bounds: _Bounds) -> list[Place]:
+        """The rows of the groups after one and before ``edge``, in order; None: of all that are left."""
         column, of, name = _KINDS[self.order]
-        here, there = (">=", "<") if self.newest_first else ("<=", ">")
-        groups = [*self._within(bounds), Condition(f"{column} {here} ?", (first,))]
-        if edge is not None:
-            groups.append(Condition(f"{column} {there} ?", (edge,)))
-        stretch = of(name, joined(groups))
+        stretch = of(name, self._groups(bounds, after, edge))
         times = between(stretch.time, self.what.since, self.what.until)
         sql, values = joined([stretch.condition, *times, self.what.condition])
         query = f"SELECT r.at, r.id, {column} FROM {stretch.tables} WHERE {sql}"

@@ -18,11 +18,11 @@ from .ledger_entries import CELLS_PER_ENTRY, Entry, decode
 from .ledger_filter import ATTESTED, Filter, Order, Place, between, conditions, joined, stretches
 from .ledger_keys import number_of
 from .ledger_rows import Row
-from .ledger_walk import Page, transaction, walk
+from .ledger_walk import Counted, Page, count_on, transaction, walk
 
 __all__ = [
-    "ATTESTED", "Filter", "Order", "Page", "Place", "Row", "count", "entry_of", "messages_called", "page", "page_by_page",
-    "rows", "walk",
+    "ATTESTED", "Counted", "Filter", "Order", "Page", "Place", "Row", "count", "count_on", "entry_of", "messages_called",
+    "page", "page_by_page", "rows", "walk",
 ]  # fmt: skip
 
 _Listed = TypeVar("_Listed")

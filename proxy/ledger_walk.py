@@ -39,6 +39,15 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
+class Counted:
+    """``number`` of rows up to ``reached``; ``done``: nothing comes after."""
+
+    number: int
+    reached: Place | None
+    done: bool
+
+
+@dataclass(frozen=True, slots=True)
 class _Question:
     """What is asked of a list."""
 
@@ -95,20 +104,37 @@ def walk(
     how = Patience(patience, max(min(limit, WINDOW), window))
     question = _Question(db, wanted, after, limit, newest_first, order, how)
     with transaction(db):
-        found = _by_subjects(question, subjects) or question.answer(None)
+        found = _by_subjects(question, subjects)
         rows = rows_of(db, [place.recipient for place in found.places])
         return Page(completed(db, rows), found.reached, found.done)
 
 
-def _by_subjects(question: _Question, subjects: Subjects | None) -> Found | None:
-    """The answer by the index of subjects; None when there is no such index, or something is wrong with it."""
-    if subjects is None or not any(question.wanted.subject):
-        return None
-    try:
-        with subjects.reading(question.db) as blocks:
-            return None if blocks is None else question.answer(blocks)
-    except IndexFaultError:
-        return None
+def count_on(
+    db: sqlite3.Connection,
+    wanted: Filter,
+    *,
+    after: Place | None = None,
+    most: int = 10_000,
+    patience: float | None = PATIENCE,
+    window: int = WINDOW,
+    subjects: Subjects | None = None,
+) -> Counted:
+    """How many rows a list has from ``after`` on, counted up to ``most``, as far as there is patience; see :func:`walk`."""
+    question = _Question(db, wanted, after, most, True, Order.TIME, Patience(patience, window))
+    with transaction(db):
+        found = _by_subjects(question, subjects)
+    return Counted(len(found.places), found.reached, found.done)
+
+
+def _by_subjects(question: _Question, subjects: Subjects | None) -> Found:
+    """The answer, by the index of subjects when there is a good one."""
+    if subjects is not None and any(question.wanted.subject):
+        try:
+            with subjects.reading(question.db) as blocks:
+                return question.answer(blocks)
+        except IndexFaultError:
+            pass
+    return question.answer(None)
 
 
 @contextmanager

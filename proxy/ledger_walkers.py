@@ -12,9 +12,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .ledger_filter import FIRST, LAST, Condition, Place, Stretch, between, joined
+from .ledger_filter import FIRST, LAST, Condition, Place, Stretch, joined
 
 WINDOW = 512
+_WIDEST = 65_536
 
 
 class Patience:
@@ -30,7 +31,7 @@ class Patience:
         now = time.monotonic()
         took, self._last = now - self._last, now
         if self._seconds is None or took < self._seconds / 8:
-            self.window *= 2
+            self.window = min(2 * self.window, _WIDEST)
         elif took > self._seconds / 3:
             self.window = max(64, self.window // 2)
         return self._seconds is not None and now - self._start >= self._seconds
@@ -106,19 +107,33 @@ class Walker(ABC):
     def step(self, limit: int, window: int) -> None:
         """Go on by about ``window`` entries of an index, or until there are ``limit`` more places."""
 
-    def fitting(self, time: str, after: Place | None) -> list[Condition]:
+    def times(self, time: str, after: Place | None, edge: int | None = None) -> list[Condition]:
+        """The times that are left after a place, up to an edge, inclusive. One bound on each side: SQLite would use any of several."""
+        low, high = self.what.since, None if self.what.until is None else self.what.until - 1
+        # Of its moment nothing is left after the last recipient, so that each step comes further.
+        if self.newest_first:
+            passed = None if after is None else after.at if after.recipient > 0 else after.at - 1
+            low, high = _latest(low, edge), _earliest(high, passed)
+        else:
+            passed = None if after is None else after.at if after.recipient < LAST.recipient else after.at + 1
+            low, high = _latest(low, passed), _earliest(high, edge)
+        found = [] if low is None else [Condition(f"{time} >= ?", (low,))]
+        return found if high is None else [*found, Condition(f"{time} <= ?", (high,))]
+
+    def fitting(self, time: str, after: Place | None, edge: int | None = None) -> list[Condition]:
         """What a row must fulfil to be given, when the list goes on after a place."""
-        found = [*between(time, self.what.since, self.what.until), self.what.condition]
+        found = [*self.times(time, after, edge), self.what.condition]
         if after is not None:
-            beyond = "<" if self.newest_first else ">"
-            found += [self.not_before(time, after), Condition(f"({time}, r.id) {beyond} (?, ?)", after[:2])]
+            found.append(Condition(f"({time}, r.id) {'<' if self.newest_first else '>'} (?, ?)", after[:2]))
         return found
 
-    def not_before(self, time: str, place: Place) -> Condition:
-        """Not before a place. Of its moment nothing is left after the last recipient, so that each step comes further."""
-        if self.newest_first:
-            return Condition(f"{time} {'<=' if place.recipient > 0 else '<'} ?", (place.at,))
-        return Condition(f"{time} {'>=' if place.recipient < LAST.recipient else '>'} ?", (place.at,))
+
+def _latest(*times: int | None) -> int | None:
+    return max((time for time in times if time is not None), default=None)
+
+
+def _earliest(*times: int | None) -> int | None:
+    return min((time for time in times if time is not None), default=None)
 
 
 class Along(Walker):
@@ -145,21 +160,14 @@ class Along(Walker):
     def _edge(self, window: int) -> int | None:
         """The time of the entry that is so many further on."""
         time, way = self.stretch.time, "DESC" if self.newest_first else "ASC"
-        within = [self.stretch.condition, *between(time, self.what.since, self.what.until)]
-        if self.reached is not None:
-            within.append(self.not_before(time, self.reached))
-        sql, values = joined(within)
+        sql, values = joined([self.stretch.condition, *self.times(time, self.reached)])
         query = f"SELECT {time} FROM {self.stretch.table} WHERE {sql} ORDER BY {time} {way} LIMIT 1 OFFSET ?"
         row = self.db.execute(query, (*values, window)).fetchone()
         return None if row is None else int(row[0])
 
     def _between(self, edge: int | None, limit: int) -> list[Place]:
         """What fits from here to what came at the edge, inclusive; None: to the end."""
-        time = self.stretch.time
-        way, within = ("DESC", ">=") if self.newest_first else ("ASC", "<=")
-        found = [self.stretch.condition, *self.fitting(time, self.reached)]
-        if edge is not None:
-            found.append(Condition(f"{time} {within} ?", (edge,)))
-        sql, values = joined(found)
+        time, way = self.stretch.time, "DESC" if self.newest_first else "ASC"
+        sql, values = joined([self.stretch.condition, *self.fitting(time, self.reached, edge)])
         query = f"SELECT r.at, r.id FROM {self.stretch.tables} WHERE {sql} ORDER BY {time} {way}, r.id {way} LIMIT ?"
         return [Place(*each) for each in self.db.execute(query, (*values, limit))]

@@ -19,7 +19,7 @@ from kaifu.policies.facts import Direction
 from kaifu.proxy import ledger_filter
 from kaifu.proxy.ledger import Outcome, RequestState
 from kaifu.proxy.ledger_filter import EVERYTHING, Filter, Order, Place, stretches
-from kaifu.proxy.ledger_read import Page, Row, count, page, rows, walk
+from kaifu.proxy.ledger_read import Counted, Page, Row, count, count_on, page, rows, walk
 from kaifu.proxy.ledger_states import State
 from kaifu.proxy.ledger_subjects import Subjects
 
@@ -52,6 +52,16 @@ FILTERS = (
     .filter(lambda given: len(given) < 5)
     .map(lambda given: Filter(**given))
 )
+
+
+def counted(db: sqlite3.Connection, wanted: Filter, most: int, window: int) -> int:
+    """All rows, counted a step at a time."""
+    number, at = 0, Counted(0, None, False)
+    while not at.done:
+        at = count_on(db, wanted, after=at.reached, most=most, window=window, patience=0)
+        assert at.number <= most
+        number += at.number
+    return number
 
 
 def walked(
@@ -97,6 +107,7 @@ def test_however_a_list_is_walked_every_row_that_fits_comes_once_and_in_order(
         assert page(db, wanted, limit=-1, newest_first=newest_first, order=order) == expected
         if order is Order.TIME:
             assert list(rows(db, wanted, newest_first=newest_first, at_once=limit)) == expected
+        assert counted(db, wanted, limit, window) == len(expected)
         assert count(db, wanted, most=5) >= min(5, len(expected))
         if wanted.person is None and not wanted.grades:
             assert count(db, wanted, most=1000) == len(expected)
@@ -177,3 +188,60 @@ def test_rare_things_are_found_by_the_index_in_which_they_are_few(tmp_path: Path
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         assert any(index in each.table for each in stretches(db, wanted))
         assert stretches(db, replace(wanted, **{name: getattr(Filter(), name) for name in CONDITIONS})) == [EVERYTHING]
+
+
+@pytest.fixture(scope="module")
+def long_list(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connection]:
+    """Three thousand rows, of three hundred people."""
+    path = tmp_path_factory.mktemp("long") / "ledger.db"
+    with store(path) as opened, journal(opened) as writing:
+        for number in range(1000):
+            people = [to(f"p{(number + one) % 300:03}@partner.example", rule=RULES[number % 3]) for one in range(3)]
+            sender = f"s{number % 150:03}@example.co.jp"
+            writing.begin(record(*people, key=b"%d" % number, minutes=number, sender=sender))
+    with closing(sqlite3.connect(path, isolation_level=None)) as opened_too:
+        yield opened_too
+
+
+@pytest.mark.parametrize("order", Order)
+@pytest.mark.parametrize("newest_first", [True, False])
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        Filter(),
+        Filter(since=START - 1, until=START * 2),
+        Filter(since=START - 1, until=START * 2, outcomes=("refused",)),
+    ],
+    ids=["all", "between", "rare"],
+)
+def test_a_page_in_the_midst_of_a_list_takes_no_more_work_than_one_at_its_start(
+    long_list: sqlite3.Connection, order: Order, newest_first: bool, wanted: Filter
+) -> None:
+    db = long_list
+
+    def work(after: Place | None) -> tuple[int, Page]:
+        steps = 0
+
+        def note() -> int:
+            nonlocal steps
+            steps += 1
+            return 0
+
+        db.set_progress_handler(note, 10)
+        try:
+            found = walk(
+                db, wanted, after=after, limit=20, window=20, patience=0, newest_first=newest_first, order=order
+            )
+        finally:
+            db.set_progress_handler(None, 10)
+        return steps, found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ledger_filter, "SMALL", 0)
+        everything = page(db, Filter(), limit=-1, newest_first=newest_first, order=order)
+        first, _ = work(everything[20].place_in(order))
+        for number in (1000, 2000, 2900):
+            steps, found = work(everything[number].place_in(order))
+            assert steps < 4 * first + 100, (number, first)
+            if not wanted.outcomes:
+                assert found.rows == everything[number + 1 :][: len(found.rows)]
