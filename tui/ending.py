@@ -1,6 +1,6 @@
 """How the screens end when nobody asked them to: signals, a terminal that is gone, a mistake of ours.
 
-SIGTERM and SIGHUP end the program as quitting does; if it has not ended a few seconds later, as the terminal no longer takes what is
+SIGTERM and SIGHUP end the program as quitting does; if it has not ended :data:`SECONDS` later, as the terminal no longer takes what is
 written to it, the system ends it (SIGALRM). A mistake never shows its traceback: the terminal is as it was, one sentence says what
 happened and where the traceback lies, and the exit status is 2.
 """
@@ -19,7 +19,7 @@ from pathlib import Path
 
 from kaifu.proxy.display import visible
 
-SECONDS = 3
+SECONDS = 10
 FILE = "tui-error.txt"
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingsMap
-from textual.containers import Vertical
+from textual.containers import Vertical, VerticalScroll
 from textual.reactive import reactive
 from textual.screen import Screen
 from textual.widgets import Static
@@ -106,7 +106,7 @@ class TroubleLine(Static):
 class TooSmall(Static):
     """Stands alone on a terminal on which a screen has no room."""
 
-    DEFAULT_CSS = "TooSmall { display: none; }"
+    DEFAULT_CSS = "TooSmall { display: none; height: 1fr; }"
     LEAST = (50, 12)
 
     def __init__(self) -> None:
@@ -141,7 +141,8 @@ class KaifuScreen(Screen[str | None]):
 
     def compose(self) -> ComposeResult:
         yield TopBar()
-        yield from self.body()
+        with VerticalScroll(can_focus=False, classes="body"):
+            yield from self.body()
         with Vertical(classes="foot"):
             yield TroubleLine()
             yield KeysLine()
