@@ -33,7 +33,7 @@ from kaifu.proxy.ledger_read import Row
 from kaifu.proxy.ledger_states import MARKS, Handling, State, Transport, mark
 from kaifu.tui import audit_words, detail_words, integrity_words, statewords
 from kaifu.tui.detail_acts import answering, jumps, revocable
-from kaifu.tui.detail_lines import MOST_EVENTS, Shown, told
+from kaifu.tui.detail_lines import MOST_EVENTS, Shown, facts, told
 from kaifu.tui.detail_proof import ENTRIES, entries_of, told_proof
 from kaifu.tui.detail_report import MOST_LINES, MOST_OCTETS, reports_of, told_report
 from kaifu.tui.lines import NARROWEST, Told, laid_out, shortened, wrapped
@@ -49,6 +49,7 @@ texts = (
 
 @pytest.fixture(autouse=True)
 def _english() -> Iterator[None]:
+    speak("en")
     yield
     speak("en")
 
@@ -69,7 +70,7 @@ def read(path: Path) -> dict[int, Detail]:
 def shown(path: Path, message: int = 1, place: int = 0, how: Shown = HOW) -> str:
     """All that is told, blanks as one."""
     found = read(path)[message]
-    return " ".join(plain(laid_out(told(found, found.recipients[place], how), 300)).split())
+    return " ".join(plain(laid_out(told(facts(found, found.recipients[place]), how), 300)).split())
 
 
 # Paragraphs.
@@ -118,11 +119,12 @@ def test_any_message_of_any_history_is_told_within_any_width(
             write(opened, history)
         for found in read(path).values():
             for row in found.recipients:
-                lines = laid_out(told(found, row, HOW), width)
+                about = facts(found, row)
+                lines = laid_out(told(about, HOW), width)
                 assert steering(line.plain for line in lines) == []
                 assert all(line.cell_len <= width for line in lines)
-                assert set(entries_of(found, row)) <= {entry.number for entry in (*found.entries, *found.pairs)}
-                list(revocable(found, row))
+                assert set(entries_of(about)) <= {entry.number for entry in (*found.entries, *found.pairs)}
+                list(revocable(about))
                 list(jumps(row, UTC))
 
 
@@ -133,10 +135,10 @@ def test_a_hostile_text_in_every_field_is_told_as_text(tmp_path: Path, text: str
     details = read(hostile_ledger(tmp_path / "ledger.db", text))
     for found in details.values():
         for width in (20, 78, 200):
-            lines = laid_out(told(found, found.recipients[0], HOW), width)
+            lines = laid_out(told(facts(found, found.recipients[0]), HOW), width)
             assert steering(line.plain for line in lines) == []
             assert all(line.cell_len <= width for line in lines)
-    whole = plain(laid_out(told(details[1], details[1].recipients[0], HOW), 100_000))
+    whole = plain(laid_out(told(facts(details[1], details[1].recipients[0]), HOW), 100_000))
     assert visible(text).strip() in whole
 
 
@@ -181,7 +183,7 @@ def test_an_answer_from_another_address_says_what_to_do_to_those_who_may_do_it(t
         assert "unread" not in text
     assert "pair the two (a)" in admin
     assert "pair the two" not in auditor
-    assert answering(found, row) == [SECRETARY]
+    assert answering(facts(found, row)) == [SECRETARY]
 
 
 def test_notes_and_pairings_are_told_with_who_took_them_back(tmp_path: Path) -> None:
@@ -190,8 +192,8 @@ def test_notes_and_pairings_are_told_with_who_took_them_back(tmp_path: Path) -> 
         note = adding.attest(2, "phone", microseconds(NOON), "root", "he called")
         pairing = adding.pair(2, SECRETARY, "root", "his secretary")
     found = read(path)[1]
-    assert [value for value, _ in revocable(found, found.recipients[1])] == [f"note {note}", f"pair {pairing}"]
-    assert answering(found, found.recipients[1]) == []
+    assert [value for value, _ in revocable(facts(found, found.recipients[1]))] == [f"note {note}", f"pair {pairing}"]
+    assert answering(facts(found, found.recipients[1])) == []
     text = shown(path, place=1)
     assert "State ✓✓ displayed (claimed)" in text
     assert f"Answered {SECRETARY}: displayed (claimed)" in text
@@ -209,7 +211,8 @@ def test_notes_and_pairings_are_told_with_who_took_them_back(tmp_path: Path) -> 
         "State ✓ no answer",
     ):
         assert words in text
-    assert not list(revocable(read(path)[1], found.recipients[1]))
+    found = read(path)[1]
+    assert not list(revocable(facts(found, found.recipients[1])))
 
 
 def test_what_was_erased_is_said_to_be(tmp_path: Path) -> None:
@@ -284,7 +287,7 @@ def test_kinds_of_entries_that_a_proof_names_have_words(tmp_path: Path) -> None:
         adding.act("handed-out", {"recipients": [2], "sha256": "0" * 64}, {"to": "a court"}, 1)
     with closing(Store(path, write=False)) as opened:
         found = read(path)[1]
-        kinds = {one.kind for one in seals(opened.db, entries_of(found, found.recipients[1])).entries}
+        kinds = {one.kind for one in seals(opened.db, entries_of(facts(found, found.recipients[1]))).entries}
     assert kinds == set(ENTRIES)
 
 
@@ -294,7 +297,7 @@ def test_marks_are_those_of_the_look_and_ascii_is_ascii(tmp_path: Path, marks: A
     speak(language)
     found = read(full_ledger(tmp_path / "ledger.db"))[1]
     assert statewords.marked(found.recipients[0], marks)[0] == MARKS[marks][2]
-    lines = plain(laid_out(told(found, found.recipients[0], Shown(UTC, marks)), 78))
+    lines = plain(laid_out(told(facts(found, found.recipients[0]), Shown(UTC, marks)), 78))
     ours = lines.replace("契約書のご確認", "")
     assert marks == "unicode" or language == "ja" or ours.isascii()
 
@@ -345,7 +348,7 @@ def test_a_recipient_s_reports_come_first_and_none_of_others_are_shown(tmp_path:
 
 def proof(path: Path, row: Row, found: Detail) -> str:
     with closing(Store(path, write=False)) as opened:
-        entries = entries_of(found, row)
+        entries = entries_of(facts(found, row))
         return plain(laid_out(told_proof(seals(opened.db, entries), len(entries), UTC), 100))
 
 

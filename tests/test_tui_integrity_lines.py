@@ -39,6 +39,7 @@ MINUTE = 60_000_000
 
 @pytest.fixture(autouse=True)
 def _english() -> Iterator[None]:
+    speak("en")
     yield
     speak("en")
 

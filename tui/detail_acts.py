@@ -17,20 +17,20 @@ from pathlib import Path
 from kaifu.proxy.ledger_anchor import Anchor
 from kaifu.proxy.ledger_cli import NewFile, moment
 from kaifu.proxy.ledger_desk import Desk, Filter, Handover
-from kaifu.proxy.ledger_detail import Detail
 from kaifu.proxy.ledger_read import Row
 from kaifu.proxy.ledger_shown import name_of
-from kaifu.proxy.ledger_timeline import message_object, recipient_object
 
 from .asking import Question
 from .attempts import Attempt, NotDoneError, attempted
-from .detail_lines import erased, is_open
+from .detail_lines import Facts, erased, is_open
 from .detail_words import CONFIRMED_BY, called
 from .filterline import format_line
 from .integrity_anchors import pasted_anchors
 from .words import later, say
 
 Given = Mapping[str, str]
+MOST_ANSWERING = 200
+"""Strangers can answer from any number of addresses."""
 _FORMS = later("a date (2026-11-21), a time (2026-11-21T09:30) or an age (30m, 12h, 7d, 2w)")
 
 
@@ -62,15 +62,15 @@ def take_back(row: Row, what: str, entry: int) -> Question[Attempt]:
     return attempted(ask)
 
 
-def answering(found: Detail, row: Row) -> list[str]:
-    """The addresses that have answered this message, and that nobody has paired."""
-    pieces = [*recipient_object(found, row)["evidence"], *message_object(found)["other_evidence"]]
-    return list(dict.fromkeys(str(one["by"]) for one in pieces if is_open(one)))
+def answering(about: Facts) -> list[str]:
+    """The addresses that have answered this message and that nobody has paired, the first :data:`MOST_ANSWERING`."""
+    pieces = [*about.recipient["evidence"], *about.message["other_evidence"]]
+    return list(dict.fromkeys(str(one["by"]) for one in pieces if is_open(one)))[:MOST_ANSWERING]
 
 
-def revocable(found: Detail, row: Row) -> Iterator[tuple[str, str]]:
+def revocable(about: Facts) -> Iterator[tuple[str, str]]:
     """Notes and pairings in force: what :func:`take_back` needs, as one value, and words."""
-    recipient = recipient_object(found, row)
+    recipient = about.recipient
     for one in recipient["notes"]:
         if not one["revoked_by"]:
             how = called(CONFIRMED_BY, one["confirmed_by"])

@@ -56,15 +56,29 @@ class Shown(NamedTuple):
     pairs: bool = False
 
 
-def told(found: Detail, row: Row, how: Shown) -> list[Told]:
+class Facts(NamedTuple):
+    """A recipient of a message, and what :mod:`kaifu.proxy.ledger_timeline` tells of both."""
+
+    found: Detail
+    row: Row
+    message: dict[str, Any]
+    recipient: dict[str, Any]
+
+
+def facts(found: Detail, row: Row) -> Facts:
+    """What is known of a recipient, read off once."""
+    return Facts(found, row, message_object(found), recipient_object(found, row))
+
+
+def told(about: Facts, how: Shown) -> list[Told]:
     """Everything about a recipient of a message."""
-    message, recipient = message_object(found), recipient_object(found, row)
+    found, row, message, recipient = about
     return [
         *_state(row, recipient, how),
         *title(say("Decision")),
         *_decision(row, recipient),
         *title(say("Timeline")),
-        *_timeline(found, row, message, recipient, how),
+        *_timeline(about, how),
         *title(say("Message")),
         *_message(row, message, how),
         *_others(found, message, how),
@@ -140,11 +154,9 @@ class _Event(NamedTuple):
     lines: tuple[Told, ...]
 
 
-def _timeline(
-    found: Detail, row: Row, message: dict[str, Any], recipient: dict[str, Any], how: Shown
-) -> Iterator[Told]:
+def _timeline(about: Facts, how: Shown) -> Iterator[Told]:
     """In order of entries, under the days on which they were written."""
-    events = sorted(_events(found, row, message, recipient, how))
+    events = sorted(_events(about, how))
     day = ""
     for event in events[:MOST_EVENTS]:
         date, time = local(event.at, how.zone, seconds=True).split(" ")
@@ -158,9 +170,8 @@ def _timeline(
         yield Told(say("and {n} more; kaifu receipts show has all.", n=f"{len(events) - MOST_EVENTS:,}"))
 
 
-def _events(
-    found: Detail, row: Row, message: dict[str, Any], recipient: dict[str, Any], how: Shown
-) -> Iterator[_Event]:
+def _events(about: Facts, how: Shown) -> Iterator[_Event]:
+    found, row, message, recipient = about
     for place, one in enumerate(message["attempts"]):
         yield _event(one, _attempt(one, say("tried again") if place else say("recorded")))
     for one in recipient["outcomes"]:

@@ -9,11 +9,9 @@ from collections.abc import Iterator
 from datetime import tzinfo
 
 from kaifu.proxy.ledger_chain import MOST_ENTRIES, SealedEntry, Seals
-from kaifu.proxy.ledger_detail import Detail
-from kaifu.proxy.ledger_read import Row
 from kaifu.proxy.ledger_shown import local
-from kaifu.proxy.ledger_timeline import message_object, recipient_object
 
+from .detail_lines import Facts
 from .detail_words import PLACES, called
 from .lines import Told, title
 from .words import later, say
@@ -31,10 +29,10 @@ ENTRIES = {
 """Kinds of entries."""
 
 
-def entries_of(found: Detail, row: Row) -> list[int]:
+def entries_of(about: Facts) -> list[int]:
     """The entries that the timeline of a recipient tells."""
-    message, recipient = message_object(found), recipient_object(found, row)
-    told = [one["entry"] for one in message["attempts"]]
+    recipient = about.recipient
+    told = [one["entry"] for one in about.message["attempts"]]
     for key in ("outcomes", "evidence", "notes", "pairs", "bundles"):
         told += [one["entry"] for one in recipient[key]]
     told += [one["revoked_by"] for key in ("notes", "pairs") for one in recipient[key] if one["revoked_by"]]

@@ -212,20 +212,20 @@ def proves(report: Report, anchors: Sequence[Anchor]) -> Iterator[str]:
 
 def _erasures(chain: ChainState, zone: tzinfo) -> Iterator[Told]:
     for one in chain.erasures:
+        ground = called(GROUNDS, one.ground)
         words = say_many(
-            "cells of {n} entry erased: {ground}",
-            "cells of {n} entries erased: {ground}",
-            one.entries,
-            ground=called(GROUNDS, one.ground),
+            "cells of {n} entry erased: {ground}", "cells of {n} entries erased: {ground}", one.entries, ground=ground
         )
-        yield Told(f"{words} ({say('entry {entry}', entry=one.entry)})", local(one.at, zone))
+        yield Told(f"{local(one.at, zone)}  {words} ({say('entry {entry}', entry=one.entry)})")
     if not chain.erasures:
         yield Told(say("None."))
 
 
 def progress_bar(done: int, of: int, width: int, marks: Marks) -> str:
-    """How far a verification is, in so many cells."""
+    """How far a verification is, in so many cells. After the last entry what is derived from them is compared."""
     words = say("{done} of {of} entries", done=f"{done:,}", of=f"{of:,}")
+    if done >= of > 0:
+        words = say("comparing lists and states")
     share = min(done / of, 1.0) if of else 0.0
     full, empty = ("█", "░") if marks == "unicode" else ("#", ".")
     room = max(0, width - len(f" {share:4.0%}  ") - len(words))

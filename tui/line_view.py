@@ -8,7 +8,7 @@ cursor moves it, and posts :class:`LineView.Chosen` for enter or a click. The li
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import ClassVar
+from typing import ClassVar, overload
 
 from rich.segment import Segment
 from rich.style import Style
@@ -23,6 +23,26 @@ from textual.strip import Strip
 
 Layout = Callable[[int], Sequence[Text]]
 """The lines for a width in cells."""
+
+
+class Lines(Sequence[Text]):
+    """So many lines, each made when it is seen. ``make``: the line with a number, from 0."""
+
+    def __init__(self, count: int, make: Callable[[int], Text]) -> None:
+        self._count = count
+        self._make = make
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, number: int) -> Text: ...
+    @overload
+    def __getitem__(self, number: slice) -> list[Text]: ...
+    def __getitem__(self, number: int | slice) -> Text | list[Text]:
+        if isinstance(number, slice):
+            return [self._make(each) for each in range(*number.indices(self._count))]
+        return self._make(number)
 
 
 class LineView(ScrollView, can_focus=True):
@@ -66,6 +86,7 @@ class LineView(ScrollView, can_focus=True):
         self._chooses = chooses
         self._layout: Layout = lambda _: ()
         self._lines: Sequence[Text] = ()
+        self._laid: dict[int, Sequence[Text]] = {}
         self._laid_for = -1
 
     @property
@@ -76,6 +97,7 @@ class LineView(ScrollView, can_focus=True):
     def show(self, layout: Layout, cursor: int | None = None) -> None:
         """Show other lines; the place stays as far as it can."""
         self._layout = layout
+        self._laid.clear()
         self._lay_out()
         if self._chooses:
             wanted = self.cursor if cursor is None else cursor
@@ -85,11 +107,18 @@ class LineView(ScrollView, can_focus=True):
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
         """As high as its lines, where the style says ``height: auto``."""
-        return len(self._layout(width))
+        return len(self._lines_of(width))
+
+    def _lines_of(self, width: int) -> Sequence[Text]:
+        """The lines for a width, laid out once."""
+        if width not in self._laid:
+            self._laid[width] = self._layout(width)
+        return self._laid[width]
 
     def _lay_out(self) -> None:
         self._laid_for = self.scrollable_content_region.width
-        self._lines = self._layout(self._laid_for)
+        self._lines = self._lines_of(self._laid_for)
+        self._laid = {self._laid_for: self._lines}
         self.virtual_size = Size(self._laid_for, self.count)
 
     def on_resize(self, _: events.Resize) -> None:

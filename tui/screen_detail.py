@@ -24,12 +24,12 @@ from . import detail_acts
 from .asking import Question
 from .attempts import Attempt
 from .detail_dialogs import ReportDialog, TextDialog, bundle_form, note_form, pair_form, take_back_form
-from .detail_lines import Shown, erased, told
+from .detail_lines import Facts, Shown, erased, facts, told
 from .detail_proof import entries_of, told_proof
-from .detail_report import reports_of
+from .detail_report import Report, reports_of
 from .dialogs import Choice, Form
 from .integrity_anchors import anchors_file, kept_anchors
-from .line_view import LineView
+from .line_view import Lines, LineView
 from .lines import Told, laid_out
 from .look import fitted
 from .screens import Binding, KaifuScreen, Plain
@@ -75,6 +75,10 @@ class DetailScreen(KaifuScreen):
         self.message = message
         self.recipient = recipient
         self.found: Detail | None = None
+        self.about: Facts | None = None
+        self._reports: list[Report] = []
+        self._answering: list[str] = []
+        self._revocable: list[tuple[str, str]] = []
 
     def body(self) -> ComposeResult:
         yield Plain(id="subject", classes="head")
@@ -106,20 +110,24 @@ class DetailScreen(KaifuScreen):
         return next((row for row in rows if row.recipient == self.recipient), None)
 
     def _show(self) -> None:
-        found, row, view = self.found, self.row(), self.query_one("#told", LineView)
+        found, row = self.found, self.row()
         if found is None or row is None:
             gone = Told(say("The ledger has no message {number}.", number=self.message))
-            view.show(lambda width: laid_out([gone], width))
+            self.query_one("#told", LineView).show(lambda width: laid_out([gone], width))
+            self.about = None
+            self.refresh_bindings()
             return
         self._show_head(found, row)
         self._show_recipients(found)
-        self._show_told()
+        self._show_told(found, row)
 
-    def _show_told(self) -> None:
-        found, row = self.found, self.row()
-        if found is not None and row is not None:
-            paragraphs = told(found, row, self._how())
-            self.query_one("#told", LineView).show(lambda width: laid_out(paragraphs, width))
+    def _show_told(self, found: Detail, row: Row) -> None:
+        about = self.about = facts(found, row)
+        self._reports = reports_of(found, row.recipient)
+        self._answering = [] if row.address is None else detail_acts.answering(about)
+        self._revocable = list(detail_acts.revocable(about))
+        paragraphs = told(about, self._how())
+        self.query_one("#told", LineView).show(lambda width: laid_out(paragraphs, width))
         self.refresh_bindings()
 
     def _show_head(self, found: Detail, row: Row) -> None:
@@ -140,26 +148,20 @@ class DetailScreen(KaifuScreen):
         widest = min(_MOST_WORDS, max(cell_len(words) for _, words in shown))
         place = next(place for place, row in enumerate(rows) if row.recipient == self.recipient)
 
-        def layout(width: int) -> list[Text]:
-            return [
-                Text(
-                    f" {fitted(sign, 2)} {fitted(words, widest, marks)}  "
-                    f"{fitted(erased(row.address), max(0, width - widest - 7), marks)}",
-                    no_wrap=True,
-                    end="",
-                )
-                for row, (sign, words) in zip(rows, shown, strict=True)
-            ]
+        def line(number: int, width: int) -> Text:
+            sign, words = shown[number]
+            address = fitted(erased(rows[number].address), max(0, width - widest - 7), marks)
+            return Text(f" {fitted(sign, 2)} {fitted(words, widest, marks)}  {address}", no_wrap=True, end="")
 
-        view.show(layout, place)
+        view.show(lambda width: Lines(len(rows), lambda number: line(number, width)), place)
 
     def on_line_view_moved(self, event: LineView.Moved) -> None:
         """Another recipient is chosen."""
         if event.view.id == "recipients" and self.found is not None:
-            self.recipient = self.found.recipients[event.line].recipient
-            view = self.query_one("#told", LineView)
-            view.scroll_to(y=0, animate=False)
-            self._show_told()
+            row = self.found.recipients[event.line]
+            self.recipient = row.recipient
+            self.query_one("#told", LineView).scroll_to(y=0, animate=False)
+            self._show_told(self.found, row)
 
     def action_recipient(self, step: int) -> None:
         """To the next recipient, or the one before."""
@@ -169,58 +171,50 @@ class DetailScreen(KaifuScreen):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Nothing is offered that the role may not do, or for which there is nothing."""
-        found, row = self.found, self.row()
-        if action in ("reports", "proof", "bundle", "note", "pair", "take_back", "follow"):
-            if found is None or row is None or (action in ("note", "pair", "take_back") and not self.may(Role.ADMIN)):
-                return False
-            if action == "reports":
-                return bool(reports_of(found, row.recipient))
-            if action == "pair":
-                return row.address is not None and bool(detail_acts.answering(found, row))
-            if action == "take_back":
-                return any(detail_acts.revocable(found, row))
-        if action == "recipient":
-            return found is not None and len(found.recipients) > 1
-        return super().check_action(action, parameters)
+        about, admin = self.about, self.may(Role.ADMIN)
+        offered = {
+            "recipient": about is not None and len(about.found.recipients) > 1,
+            "reports": about is not None and bool(self._reports),
+            "note": about is not None and admin,
+            "pair": about is not None and admin and bool(self._answering),
+            "take_back": about is not None and admin and bool(self._revocable),
+            **dict.fromkeys(("proof", "bundle", "follow"), about is not None),
+        }
+        return offered[action] if action in offered else super().check_action(action, parameters)
 
     def _how(self) -> Shown:
         return Shown(self.kaifu.where.zone, self.kaifu.look.marks, self.may(Role.ADMIN))
 
-    def _chosen(self) -> tuple[Detail, Row]:
-        found, row = self.found, self.row()
-        assert found is not None
-        assert row is not None
-        return found, row
+    def _chosen(self) -> Facts:
+        assert self.about is not None
+        return self.about
 
     def action_reports(self) -> None:
         """The raw reports."""
-        found, row = self._chosen()
-        self.app.push_screen(ReportDialog(reports_of(found, row.recipient)))
+        self.app.push_screen(ReportDialog(self._reports))
 
     def action_proof(self) -> None:
         """How the record is sealed."""
         self.start(self._proof(), "proof")
 
     async def _proof(self) -> None:
-        found, row = self._chosen()
-        entries = entries_of(found, row)
+        about = self._chosen()
+        row, entries = about.row, entries_of(about)
         seals = await self.ask(lambda desk: desk.seals(row.message, entries), lane="proof")
         lines = list(told_proof(seals, len(entries), self.kaifu.where.zone))
         self.app.push_screen(TextDialog(say("Proof: {who}", who=erased(row.address)), lines))
 
     def action_note(self) -> None:
         """Note a phone call or the like."""
-        self._open(note_form(self._chosen()[1], self._how(), self.kaifu.clock(), self._try))
+        self._open(note_form(self._chosen().row, self._how(), self.kaifu.clock(), self._try))
 
     def action_pair(self) -> None:
         """Pair an address that answered."""
-        found, row = self._chosen()
-        self._open(pair_form(row, detail_acts.answering(found, row), self._try))
+        self._open(pair_form(self._chosen().row, self._answering, self._try))
 
     def action_take_back(self) -> None:
         """Take back a note or a pairing."""
-        found, row = self._chosen()
-        self._open(take_back_form(row, list(detail_acts.revocable(found, row)), self._try))
+        self._open(take_back_form(self._chosen().row, self._revocable, self._try))
 
     def action_bundle(self) -> None:
         """Hand out the record."""
@@ -229,7 +223,7 @@ class DetailScreen(KaifuScreen):
     async def _bundle(self) -> None:
         path = anchors_file(self.kaifu.settings)
         line = await self.ask(lambda _: detail_acts.newest_line(kept_anchors(path)), lane="anchors")
-        row, own = self._chosen()[1], self.kaifu.where.who.caller.unbound
+        row, own = self._chosen().row, self.kaifu.where.who.caller.unbound
         self._open(bundle_form(row, self._how(), line, own, self._try), None if own else self._tell_command)
 
     def _tell_command(self, command: str | None) -> None:
@@ -250,7 +244,7 @@ class DetailScreen(KaifuScreen):
 
     def action_follow(self) -> None:
         """To the list, with all messages of a person or a domain."""
-        choices = detail_acts.jumps(self._chosen()[1], self.kaifu.where.zone)
+        choices = detail_acts.jumps(self._chosen().row, self.kaifu.where.zone)
         self.app.push_screen(Choice(say("All messages of a person or a domain"), (), choices), self._go_on)
 
     def _go_on(self, line: str | None) -> None:

@@ -36,6 +36,7 @@ from .integrity_lines import HELP, Outcome, State, progress_bar, told_integrity
 from .integrity_run import Verification, is_of_settings
 from .line_view import LineView
 from .lines import Told, laid_out
+from .look import fitted
 from .receipts_feed import Ask
 from .screen_detail import DetailScreen
 from .screen_receipts import ReceiptsScreen
@@ -334,17 +335,13 @@ class IntegrityScreen(KaifuScreen):
 
     async def _load_unmatched(self) -> None:
         self._apart = await self.ask(lambda desk: desk.unmatched(), lane="unmatched")
-        zone = self.kaifu.where.zone
-        lines = [
-            Told(f"{local(one.at, zone)}  {unmatched(one.kind, one.value, one.by, one.cited)}") for one in self._apart
-        ]
-        view = self.query_one("#unmatched", LineView)
-        if lines:
-            view.show(lambda width: [laid_out([line], width)[0] for line in lines])
-        else:
-            view.show(
-                lambda width: laid_out([Told(say("Every receipt of the last 14 days matches a message."))], width)
-            )
+        zone, marks = self.kaifu.where.zone, self.kaifu.look.marks
+        lines = [f" {local(one.at, zone)}  {unmatched(one.kind, one.value, one.by, one.cited)}" for one in self._apart]
+        if not lines:
+            lines = [say(" Every receipt of the last 14 days matches a message.")]
+        self.query_one("#unmatched", LineView).show(
+            lambda width: [Text(fitted(line, width, marks), no_wrap=True, end="") for line in lines]
+        )
 
     def on_line_view_chosen(self, event: LineView.Chosen) -> None:
         """One of them in full."""
