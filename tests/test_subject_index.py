@@ -339,3 +339,14 @@ def test_several_who_fill_and_ask_at_once_do_not_disturb_each_other(path: Path) 
     with closing(sqlite3.connect(search_path(path))) as index:
         assert index.execute("SELECT count(*) FROM blocks").fetchone() == (10,)
         assert index.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_a_message_of_which_something_else_was_erased_is_still_found(path: Path) -> None:
+    expected = [row.recipient for row in asked(path, ("約",))]
+    filled(path)
+    with store(path) as opened, journal(opened) as writing:
+        (last,) = opened.db.execute("SELECT entry FROM head").fetchone()
+        erase(writing, [(1, last)], ground="request", actor="root", cells=["ids"])
+    with store(path) as opened:
+        assert clear_log(opened.db)
+    assert [row.recipient for row in asked(path, ("約",))] == expected
