@@ -63,11 +63,18 @@ def in_time(
     while True:
         live = [walker for walker in walkers if not walker.done]
         behind = min(live, key=lambda walker: walker.progress, default=None)
-        ready = _ready(walkers, None if behind is None else behind.progress, newest_first)
-        if behind is None or len(ready) >= limit or (moved.issuperset(live) and patience.is_over()):
+        progress = None if behind is None else behind.progress
+        ready: list[Place] | None = None
+        if sum(len(walker.places) for walker in walkers) >= limit:
+            ready = _ready(walkers, progress, newest_first)
+        if behind is None or (ready is not None and len(ready) >= limit):
+            break
+        if moved.issuperset(live) and patience.is_over():
             break
         moved.add(behind)
         behind.step(limit, patience.window)
+    if ready is None:
+        ready = _ready(walkers, progress, newest_first)
     if len(ready) > limit or (live and len(ready) == limit):
         return Found(ready[:limit], ready[limit - 1] if limit else after, False)
     return Found(ready, None if behind is None else behind.reached, behind is None)
