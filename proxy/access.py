@@ -25,7 +25,7 @@ from enum import IntEnum
 from pathlib import Path
 
 from .ledger import LedgerError
-from .settings import Roles
+from .settings import DEFAULT_CONFIG, Roles
 
 _MOST_LINKS = 40
 _OTHER_MEANS = {"DOAS_USER": "doas", "PKEXEC_UID": "pkexec"}
@@ -155,9 +155,10 @@ def check_settings(path: Path, who: Caller) -> None:
     Why they could it does not say, lest it tell what is in directories that are closed to him: ``kaifu config check`` does.
     """
     if not who.unbound and changeable(path, trusted()) is not None:
+        instead = "kaifu config check tells root why" if path == DEFAULT_CONFIG else "leave --config out"
         raise AccessError(
             f"{who.name} may use only settings that root or the service user alone can write, in directories likewise, and"
-            f" {path} is not; leave --config out"
+            f" {path} is not; {instead}"
         )
 
 

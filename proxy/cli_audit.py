@@ -16,9 +16,24 @@ from .cli_listing import Kind, between, times, with_options
 from .display import json_line, visible
 from .ledger_cli import Chosen, any_of, at_desk, chosen, ledger_options
 from .ledger_desk import WHAT, Act, ActFilter
+from .ledger_entries import at_value
 from .ledger_shown import csv_objects, json_objects, local, utc
 
 COLUMNS = ("entry", "at", "what", "actor", "message", "details")
+_CALLED = {
+    "what": "",
+    "needs": "needs the role",
+    "value": "",
+    "seen_at": "confirmed at",
+    "other": "with",
+    "asked": "for",
+    "entry": "takes back entry",
+    "hold": "ends that of entry",
+    "to": "to",
+    "purpose": "purpose",
+}
+"""What is told of an act, for people: the keys of its details in the order in which they are told, and the word before each."""
+_FOR_PROGRAMS = {"evidence"}
 
 
 @click.group()
@@ -111,18 +126,25 @@ def _flat(act: Act) -> dict[str, Any]:
 
 
 def line(act: Act, zone: tzinfo) -> str:
-    """One act for people, safe to print. Of a policy the text is left out: ``--json`` has it."""
-    details = {key: value for key, value in act.details.items() if key != "text" or act.what != "policy"}
+    """One act for people, safe to print. The text of a policy and what only programs can use are left out: ``--json`` has all."""
+    left_out = _FOR_PROGRAMS | ({"text"} if act.what == "policy" else set())
+    details = {key: act.details[key] for key in sorted(act.details.keys() - left_out, key=_place)}
     about = () if act.message is None else (f"message {act.message}",)
-    told = "; ".join((*about, *_words(details)))
+    told = "; ".join((*about, *_words(details, zone)))
     actor = visible(act.actor) if act.actor is not None else "-"
     return f"{act.entry:>7}  {local(act.at, zone, seconds=True)}  {act.what:<8}  {actor:<12}  {told}".rstrip()
 
 
-def _words(details: dict[str, Any]) -> Iterator[str]:
+def _place(key: str) -> tuple[int, str]:
+    return (list(_CALLED).index(key) if key in _CALLED else len(_CALLED), key)
+
+
+def _words(details: dict[str, Any], zone: tzinfo) -> Iterator[str]:
     for key, value in details.items():
         if isinstance(value, dict):
-            yield from _words(value)
+            yield from _words(value, zone)
         elif value not in (None, "", []):
             text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-            yield visible(f"{key} {text}")
+            if key == "seen_at":
+                text = local(at_value(text), zone)
+            yield visible(f"{_CALLED.get(key, key)} {text}".lstrip())

@@ -73,12 +73,10 @@ def _with_progress(desk: Desk, anchors: list[Anchor]) -> Report:
 
 
 def _in_words(report: Report, anchors: list[Anchor]) -> list[str]:
-    size = f"{report.entries:,} entries in {report.batches:,} batches, {report.cells:,} cells"
-    lines = [f"{size}; {report.erased:,} entries lack cells."]
+    lines = [_size(report)]
     for erasure in report.erasures:
-        lines.append(
-            f"Entry {erasure.entry} of {erasure.at} erased cells of {erasure.entries:,} entries (ground: {erasure.ground})."
-        )
+        whose = "1 entry" if erasure.entries == 1 else f"{erasure.entries:,} entries"
+        lines.append(f"Entry {erasure.entry} of {erasure.at} erased cells of {whose} (ground: {erasure.ground}).")
     if report.intact:
         lines.append("Intact.")
     else:
@@ -87,6 +85,13 @@ def _in_words(report: Report, anchors: list[Anchor]) -> list[str]:
         if report.problems > _SHOWN:
             lines.append(f"… and {report.problems - _SHOWN:,} more.")
     return [*lines, *_proves(report, anchors)]
+
+
+def _size(report: Report) -> str:
+    if not report.entries and not report.intact:
+        return "No entry was looked at."
+    lack = "1 entry lacks" if report.erased == 1 else f"{report.erased:,} entries lack"
+    return f"{report.entries:,} entries in {report.batches:,} batches, {report.cells:,} cells; {lack} cells."
 
 
 def _told(finding: Finding) -> str:
@@ -105,7 +110,9 @@ def _proves(report: Report, anchors: list[Anchor]) -> list[str]:
         lines.append(
             f"Since {best.at} nothing up to entry {best.last} (batch {best.batch}) was changed, removed, inserted or reordered."
         )
-        if best.last < report.entries:
+        if best.last + 1 == report.entries:
+            lines.append(f"Of entry {report.entries} this shows that it agrees with the others.")
+        elif best.last < report.entries:
             lines.append(f"Of entries {best.last + 1} to {report.entries} this shows that they agree with one another.")
     if best is None and not anchors:
         lines.append(
@@ -117,9 +124,9 @@ def _proves(report: Report, anchors: list[Anchor]) -> list[str]:
 
 
 def _good_until(report: Report) -> int:
-    """The last entry before the first finding; 0 when there is none, or it cannot be said."""
+    """The last entry before the first finding, which may name an entry that there never was; 0 when there is none."""
     known = [finding.entry for finding in report.findings if finding.entry is not None]
-    return max(min(known) - 1, 0) if known else report.entries
+    return max(min(*known, report.entries + 1) - 1, 0) if known else report.entries
 
 
 def _as_json(report: Report, anchors: list[Anchor]) -> dict[str, Any]:

@@ -99,11 +99,6 @@ class Desk(Reading):
         with self._open(Role.ADMIN, "consent"), writing(self.path) as journal:
             return journal.consent(address_key, consent, self.actor, note)
 
-    def anchor(self, now: datetime) -> Anchor | None:
-        """The head of the ledger as it is; None for an empty one."""
-        with self._open(Role.ADMIN, "ledger seal") as db:
-            return newest_anchor(db, now)
-
     def seal(self, anchors: Anchors, now: datetime) -> tuple[Anchor | None, list[str]]:
         """Send the head to those places that do not have it: what was sent, if anything, and a sentence for each that failed."""
         sent, failed = list[str](), list[str]()

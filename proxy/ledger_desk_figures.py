@@ -7,6 +7,7 @@ Fails as :mod:`kaifu.proxy.ledger_desk_core` says.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any
 
 from . import ledger_tally
@@ -15,6 +16,7 @@ from .ledger_anchor import Anchor
 from .ledger_chain import ChainState, chain_state
 from .ledger_desk_core import Core
 from .ledger_figures import figures
+from .ledger_places import newest_anchor
 from .ledger_tally import Attention, Tally
 from .ledger_verify import Report, verify
 
@@ -38,6 +40,11 @@ class Figures(Core):
         """The chain of seals as it stands, and which erasures there were."""
         with self._open(Role.VIEWER, "ledger verify") as db:
             return chain_state(db)
+
+    def anchor(self, now: datetime) -> Anchor | None:
+        """The head of the ledger as it is; None for an empty one."""
+        with self._open(Role.VIEWER, "ledger seal --print") as db:
+            return newest_anchor(db, now)
 
     def tallies(self, since: int, until: int) -> list[Tally]:
         """How many recipients became what, by quarters of an hour, from ``since`` until before ``until`` (UTC microseconds).

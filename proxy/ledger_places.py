@@ -11,6 +11,7 @@ false one notices when it is compared.
 from __future__ import annotations
 
 import os
+import socket
 import sqlite3
 import subprocess
 from collections.abc import Callable
@@ -109,7 +110,7 @@ def _to_mail(anchors: Anchors, anchor: Anchor) -> None:
             if server.has_extn("starttls"):
                 server.starttls(context=_any_certificate())
                 server.ehlo()
-            refused = server.sendmail(mail.sender, mail.to, _message(mail, anchor, server.local_hostname))
+            refused = server.sendmail(mail.sender, mail.to, _message(mail, anchor, socket.getfqdn()))
     except smtplib.SMTPRecipientsRefused as error:
         raise PlaceError(f"the mail server {where} refused {', '.join(error.recipients)}") from error
     except smtplib.SMTPResponseException as error:

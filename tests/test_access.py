@@ -136,6 +136,15 @@ def test_settings_that_others_can_write_are_not_taken(folder: Path, mode: int) -
     check_settings(folder / "kaifu.yaml", Caller(NOBODY.pw_uid, "nobody", unbound=True))
 
 
+def test_who_named_no_settings_is_not_told_to_leave_them_out(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "kaifu.yaml").chmod(0o666)
+    with pytest.raises(AccessError, match=r"leave --config out$"):
+        check_settings(folder / "kaifu.yaml", THEIRS)
+    monkeypatch.setattr("kaifu.proxy.access.DEFAULT_CONFIG", folder / "kaifu.yaml")
+    with pytest.raises(AccessError, match=r"is not; kaifu config check tells root why$"):
+        check_settings(folder / "kaifu.yaml", THEIRS)
+
+
 @pytest.mark.parametrize("mode", [0o770, 0o757])
 def test_nor_those_in_a_directory_that_others_can_write_wherever_on_the_way(folder: Path, mode: int) -> None:
     (folder.parent / "real").mkdir()

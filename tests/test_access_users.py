@@ -98,7 +98,7 @@ REFUSED = [
     ("viewer", ("audit", "export"), "auditor"),
     ("auditor", ("receipts", "note", "1", "--confirmed-by", "phone"), "admin"),
     ("auditor", ("receipts", "pair", "1", "--with", "a@b.example"), "admin"),
-    ("auditor", ("ledger", "seal", "--print"), "admin"),
+    ("none", ("ledger", "seal", "--print"), "viewer"),
 ]
 
 
@@ -118,6 +118,8 @@ def test_a_role_that_is_too_low_is_refused_and_the_attempt_is_on_record(
 def test_each_role_does_its_work(site: Site) -> None:
     assert site.ask("viewer", "ledger", "stats").returncode == 0
     assert site.ask("viewer", "ledger", "verify").returncode == 0
+    anchor = site.ask("viewer", "ledger", "seal", "--print").stdout.strip()
+    assert site.ask("auditor", "ledger", "verify", "--anchor", anchor).returncode == 0
     assert "yamada@partner.example" in site.ask("auditor", "receipts", "list").stdout
     before = site.last()
     done = site.ask("admin", "receipts", "note", "1", "--confirmed-by", "phone")

@@ -60,6 +60,7 @@ METHODS: dict[str, tuple[Role, Callable[[Desk], object]]] = {
     "figures": (Role.VIEWER, lambda at: at.figures()),
     "verify": (Role.VIEWER, lambda at: at.verify([], 0)),
     "chain": (Role.VIEWER, lambda at: at.chain()),
+    "anchor": (Role.VIEWER, lambda at: at.anchor(datetime.now(UTC))),
     "tallies": (Role.VIEWER, lambda at: at.tallies(0, 1)),
     "oldest": (Role.VIEWER, lambda at: at.oldest()),
     "attention": (Role.VIEWER, lambda at: at.attention(0)),
@@ -86,7 +87,6 @@ METHODS: dict[str, tuple[Role, Callable[[Desk], object]]] = {
     "pair": (Role.ADMIN, lambda at: at.pair(1, "sato@partner.example", "")),
     "unpair": (Role.ADMIN, lambda at: at.unpair(3, (1,))),
     "consent": (Role.ADMIN, lambda at: at.consent(YAMADA, Consent.DENIED)),
-    "anchor": (Role.ADMIN, lambda at: at.anchor(datetime.now(UTC))),
     "seal": (Role.ADMIN, lambda at: at.seal(Anchors(), datetime.now(UTC))),
     "entries": (Role.ADMIN, lambda at: at.entries()),
     "rebuild": (Role.ADMIN, lambda at: at.rebuild()),
@@ -291,6 +291,8 @@ def test_people_read_it_safely_and_programs_get_whole_columns(run: Run) -> None:
     assert "subject =1+1\\x1b[2J" in text
     assert "\x1b" not in text
     assert "version: 1" not in text, "the text of a policy is for programs"
+    assert "confirmed at 1970-01-01 " in text
+    assert "  ledger stats; needs the role viewer" in text
     result = run("audit", "export")
     rows = list(csv.DictReader(io.StringIO(result.stdout_bytes.decode(), newline="")))
     assert [int(row["entry"]) for row in rows] == sorted(int(row["entry"]) for row in rows)

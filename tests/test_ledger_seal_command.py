@@ -92,6 +92,21 @@ def test_the_first_entry_that_was_touched_is_named(site: Site) -> None:
     assert (told["first"]["what"], told["problems"] > 2) == ("blanked", True)
 
 
+def test_no_entry_is_called_good_that_there_never_was(site: Site) -> None:
+    last = anchor_of(site.run("seal", "--print").stdout.strip()).last
+    site.sql("INSERT INTO acts SELECT 999999, at, what, actor, message FROM acts LIMIT 1")
+    done = site.run("verify")
+    assert "NOT INTACT. First: the row 999999 of the derived table acts should not be there." in done.stdout
+    assert f"Entries 1 to {last} agree with everything that comes before them." in done.stdout
+
+
+def test_where_the_tables_were_tampered_with_no_count_of_entries_is_given(site: Site) -> None:
+    site.sql("CREATE TRIGGER tr AFTER INSERT ON entries BEGIN DELETE FROM entries; END")
+    lines = site.run("verify").stdout.splitlines()
+    assert lines[0] == "No entry was looked at."
+    assert lines[1].startswith("NOT INTACT. First: the trigger 'tr' of the database is not as this version makes it.")
+
+
 def test_nothing_personal_is_said_of_what_was_changed(site: Site) -> None:
     for column in ("address", "address_key", "state"):
         site.sql(f"UPDATE recipients SET {column} = 'mallory@partner.example'")
@@ -111,7 +126,7 @@ def test_with_an_anchor_it_says_since_when_nothing_was_changed(site: Site) -> No
     done = site.run("verify", "--anchor", line)
     assert done.exit_code == 0
     assert f"Since {at} nothing up to entry {last} (batch 12) was changed" in done.stdout
-    assert f"Of entries {last + 1} to {last + 1} this shows that they agree with one another." in done.stdout
+    assert f"Of entry {last + 1} this shows that it agrees with the others." in done.stdout
     assert WITHOUT not in done.stdout
     told = json.loads(site.run("verify", "--json", "--anchor", line).stdout)
     assert told["anchors"] == [{"batch": 12, "entry": last, "at": at, "holds": True}]
