@@ -141,9 +141,9 @@ OFFERED = [
     ("契約 s|", ["state:", "since:", "sort:"]),
     ("-s|", ["-state:"]),
     ("no|", ["no-answer"]),
-    ("state:d|", ["displayed", "deleted", "denied", "delivered", "replied", "failed", "not-asked"]),
+    ("state:d|", ["delivered", "displayed", "denied", "deleted", "replied", "failed", "not-asked"]),
     ("state:waiting,wa|", []),
-    ("state:delivered,|waiting kind:mail", ["replied", "displayed", "deleted", "denied", "failed", "not-asked"]),
+    ("state:delivered,|waiting kind:mail", ["displayed", "replied", "denied", "deleted", "failed", "not-asked"]),
     ("direction:OUT|", ["outbound"]),
     ("rule:|", ["contracts", '"private mail, never"']),
     ('rule:"private m|', ['"private mail, never"']),
@@ -170,10 +170,17 @@ def test_an_empty_line_offers_every_key_with_what_it_means() -> None:
     assert all(each.hint for each in offered)
 
 
+def test_every_fixed_word_is_offered_with_what_it_means() -> None:
+    for key, (_, words) in FIXED.items():
+        offered = complete(f"{key}:", len(key) + 1)
+        assert sorted(each.text for each in offered) == sorted(words)
+        assert all(each.hint for each in offered)
+
+
 def test_a_completion_replaces_the_piece_that_the_cursor_is_in() -> None:
     assert complete("state:waiting,del to:x", 17) == [
-        Completion(14, 17, "deleted"),
-        Completion(14, 17, "delivered"),
+        Completion(14, 17, "delivered", "delivered, no answer"),
+        Completion(14, 17, "deleted", "deleted unread"),
     ]
 
 

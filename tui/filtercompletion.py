@@ -13,6 +13,7 @@ from .filterwords import (
     FIXED,
     HINTS,
     KEYS,
+    MEANINGS,
     NO_ANSWER,
     ORDERS,
     SORT,
@@ -88,8 +89,8 @@ def _values(line: str, cursor: int, word: Word, key: str, known: Known) -> Itera
     typed = _typed(line, cursor, piece)
     if key in FIXED:
         others = {each.text for each in word.pieces if each is not piece}
-        for text in _fitting(typed, (text for text in FIXED[key][1] if text not in others)):
-            yield Completion(piece.start, piece.end, text)
+        for text in _fitting(typed, (text for text in MEANINGS[key] if text not in others)):
+            yield Completion(piece.start, piece.end, text, say(MEANINGS[key][text]))
     elif key == SORT:
         for text in _fitting(typed, ORDERS, inside=False):
             yield Completion(piece.start, piece.end, text, say("from the end") if text.startswith("-") else "")

@@ -58,6 +58,49 @@ HINTS = {
 }
 """Each key, and the words that have none, in the order in which they are offered, with what they mean."""
 
+MEANINGS = {
+    "state": {
+        "waiting": later("no answer"),
+        "delivered": later("delivered, no answer"),
+        "displayed": later("displayed"),
+        "replied": later("replied"),
+        "denied": later("denied"),
+        "deleted": later("deleted unread"),
+        "failed": later("failed"),
+        "not-asked": later("not asked"),
+    },
+    "grade": {
+        "claimed": later("claimed"),
+        "authenticated": later("authenticated"),
+        "attested": later("noted by a person"),
+    },
+    "direction": {
+        "outbound": later("from us to others"),
+        "inbound": later("from others to us"),
+        "internal": later("among us"),
+        "transit": later("from others to others"),
+    },
+    "kind": {
+        "mail": later("a message"),
+        "mdn": later("a read receipt"),
+        "dsn": later("a delivery report"),
+    },
+    "request": {
+        "added": later("asked for by the policy"),
+        "kept": later("asked for by the sender"),
+        "stripped": later("asked for, and taken out"),
+        "none": later("not asked for"),
+    },
+    "outcome": {
+        "accepted": later("taken by the next hop"),
+        "refused": later("refused for good"),
+        "deferred": later("put off for now"),
+        "withheld": later("not delivered, as the policy says"),
+        "unknown": later("not known"),
+    },
+}
+"""The words of each fixed set in the order in which they are offered, with what they mean."""
+
 KEYS = tuple(word for word in HINTS if word != NO_ANSWER)
 
 _KEY = re.compile(r"(-?)([A-Za-z][A-Za-z_-]*)[:：]")
