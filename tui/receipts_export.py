@@ -1,7 +1,7 @@
 """The command that exports what the list of receipts shows: the same filter as options of ``kaifu receipts export``. Pure.
 
 Who borrows the service user's rights cannot have a file written by this program, so it is the shell that writes it. What a command line can
-not say (the number of one message) gives None.
+not say (the number of one message, a NUL) gives None.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def options(wanted: Filter, zone: tzinfo) -> list[str] | None:
         if field.name not in _OPTIONS:
             return None
         found += [f"{_OPTIONS[field.name]}={text}" for text in _texts(field.name, value, zone)]
-    return found
+    return None if any("\0" in text for text in found) else found
 
 
 def _texts(name: str, value: object, zone: tzinfo) -> Iterator[str]:

@@ -163,6 +163,11 @@ class Feed(Generic[Listed, Where]):
             return False
         return {Why.BELOW: self.window.rows_below <= 0, Why.ABOVE: not self.window.rows_above}.get(ask.why, True)
 
+    @property
+    def idle(self) -> bool:
+        """There is no question, and none is under way."""
+        return self._asked is None and (self._failed or (self._wanted is None and self._needed() is None))
+
     def next(self) -> Ask[Where] | None:
         """The question to ask now; None when there is none, or one is under way."""
         if self._asked is not None or self._failed:

@@ -25,7 +25,7 @@ from textual.widgets import Input, Static
 from .dialogs import SafeInput
 from .filterline import Completion, Known, Line, Problem, complete
 from .look import fitted, plain
-from .screens import Plain
+from .screens import Plain, translated
 from .words import later
 
 _MOST_OFFERED = 6
@@ -53,6 +53,10 @@ class TypedLine(SafeInput):
         Binding("up", "recall(-1)", later("Asked before"), key_display="up"),
         Binding("down", "recall(1)", later("Asked after"), show=False),
     ]
+
+    def __init__(self, **more: Any) -> None:
+        super().__init__(**more)
+        self._bindings = translated(self._bindings)
 
     def action_offer(self, step: int) -> None:
         """Handled by the bar."""
@@ -119,6 +123,7 @@ class FilterBar(Vertical):
 
     def __init__(self, parse: Callable[[str], Line], known: Callable[[], Known]) -> None:
         super().__init__()
+        self._bindings = translated(self._bindings)
         self._parse = parse
         self._known = known
         self._marking = _Marking()
@@ -154,7 +159,7 @@ class FilterBar(Vertical):
     def open(self, text: str) -> None:
         """Show the line with a text in it."""
         self.add_class("-open")
-        self._recalled = len(self._recent)
+        self._recalled = len(self._recent) - (self._recent[-1:] == [text])
         self._put(f"{text} " if text else "")
         self.line.focus()
 

@@ -24,6 +24,7 @@ from .lines import wrapped
 from .look import Look
 from .receipts_feed import Feed
 from .receipts_rows import Layout, cells, kind_of, layout, titles
+from .screens import translated
 from .words import later, say
 
 Receipts = Feed[Row, Place]
@@ -70,6 +71,7 @@ class ReceiptList(Widget, can_focus=True):
 
     def __init__(self, look: Look, zone: Any, feed: Receipts) -> None:
         super().__init__()
+        self._bindings = translated(self._bindings)
         self._look = look
         self._zone = zone
         self._layout: Layout = layout(0)

@@ -15,23 +15,25 @@ from typing import Any, ClassVar
 from textual.app import ComposeResult
 
 from kaifu.proxy.access import Role
-from kaifu.proxy.ledger_desk import Desk, Filter, Order, Page, Place, Row
+from kaifu.proxy.ledger_desk import Counted, Desk, Filter, Order, Page, Place, Row
 from kaifu.proxy.ledger_shown import local
 
-from .asking import GivenUpError, TroubleError
+from .asking import Asker, GivenUpError, TroubleError
 from .filterline import Known, Line, format_line, parse
 from .receipts_acts import ReceiptActs
 from .receipts_feed import MOST_NEWS, Ask
 from .receipts_line import FilterBar
 from .receipts_list import ReceiptList, Receipts
 from .receipts_rows import dotted, told
+from .receipts_subjects import SubjectIndex
 from .screens import Binding, Plain
 from .words import later, say, say_many
 
 MOST_COUNTED = 10_000
 AGAIN_SECONDS = 2
 """What is seen is read anew at most this often."""
-_MOST_COUNTS = 3
+_MOST_STEPS = 3
+"""What takes more steps to count is not counted anew whenever something changes."""
 _MOST_SEEN = 2_000
 _RULES_SINCE = 7 * 86_400 * 1_000_000
 _ORDERS = {
@@ -83,11 +85,14 @@ class ReceiptsScreen(ReceiptActs):
         self.shown = Line()
         self.feed = self._new_feed()
         self.total: int | None = None
-        self._counts_left = 0
+        self._counting = False
+        self._counted = Counted(0, None, False)
+        self._steps = 0
         self._changed = False
         self._again_at: int | None = None
         self._working: object | None = None
-        self._counting = False
+        self._index: SubjectIndex | None = None
+        self._indexed: float | None = None
         self._rules: list[str] = []
         self._seen: Counter[str] = Counter()
 
@@ -101,6 +106,20 @@ class ReceiptsScreen(ReceiptActs):
         self.receipts.today = self.now().date()
         self.show_line("")
         self.start(self._learn_rules(), "rules")
+        self._index = SubjectIndex(Asker(self.kaifu.where), self.kaifu.clock, self._index_filled)
+        self._fill_index()
+
+    def on_unmount(self) -> None:
+        if self._index is not None:
+            self._index.close()
+
+    def _fill_index(self) -> None:
+        if self._index is not None and self._index.is_due:
+            self.start(self._index.fill(), "subjects")
+
+    def _index_filled(self, share: float | None) -> None:
+        self._indexed = share
+        self._draw()
 
     # What is shown.
 
@@ -133,7 +152,8 @@ class ReceiptsScreen(ReceiptActs):
             self.total = None
         self.text, self.shown = text, line
         self.bar.remember(text)
-        self._counts_left = _MOST_COUNTS if self.total is None else 0
+        if self.total is None:
+            self._count_anew()
         self._changed, self._again_at = False, None
         self.feed = self._new_feed()
         self.feed.window.resize(self.receipts.feed.window.height)
@@ -157,27 +177,30 @@ class ReceiptsScreen(ReceiptActs):
     # Asking.
 
     def go_on(self) -> None:
-        """Ask for what is missing, if nothing is being asked; counting gives way."""
-        if self._working is None or self._counting:
+        """Ask for what is missing, if nothing is being asked."""
+        if self._working is None and (self._counting or not self.feed.idle):
             self._start_feed()
         self._draw()
 
     def _start_feed(self) -> None:
         self._working = working = object()
-        self._counting = False
         self.start(self._feed_on(self.feed, working), "feed")
 
     async def _feed_on(self, feed: Receipts, working: object) -> None:
+        """Rows first, and counting while none are wanted: each in short steps, so that neither waits long for the other."""
         try:
-            while feed is self.feed and (ask := feed.next()) is not None:
+            while feed is self.feed:
+                if (ask := feed.next()) is not None:
+                    self._draw()
+                    await self._one(feed, ask)
+                elif self._counting and feed.loaded:
+                    await self._count(feed)
+                else:
+                    break
                 self._draw()
-                await self._one(feed, ask)
-                self._draw()
-            if feed is self.feed:
-                await self._count(feed)
         finally:
             if self._working is working:
-                self._working, self._counting = None, False
+                self._working = None
 
     async def _one(self, feed: Receipts, ask: Ask[Place]) -> None:
         line = self.shown
@@ -197,19 +220,20 @@ class ReceiptsScreen(ReceiptActs):
         self._note(page.rows)
 
     async def _count(self, feed: Receipts) -> None:
-        """How many there are, up to a bound, once nothing else is wanted."""
-        window = feed.window
+        """How many there are, up to a bound."""
+        window, wanted, counted = feed.window, self.shown.wanted, self._counted
         if window.above.closed and window.below.closed:
-            self.total, self._counts_left = len(window.rows), 0
-        if self._counts_left <= 0 or not feed.loaded:
-            self._draw()
+            self.total, self._counting = len(window.rows), False
             return
-        self._counts_left -= 1
-        self._counting = True
-        wanted = self.shown.wanted
-        found = await self.ask(lambda desk: desk.count(wanted, most=MOST_COUNTED), lane="rows")
-        self.total, self._counts_left = found, 0
-        self._draw()
+        most = MOST_COUNTED - counted.number
+        found = await self.ask(lambda desk: desk.count_on(wanted, after=counted.reached, most=most), lane="rows")
+        self._counted = Counted(counted.number + found.number, found.reached, found.done)
+        self._steps += 1
+        if self._counted.done or self._counted.number >= MOST_COUNTED:
+            self.total, self._counting = self._counted.number, False
+
+    def _count_anew(self) -> None:
+        self._counted, self._steps, self._counting = Counted(0, None, False), 0, True
 
     async def _learn_rules(self) -> None:
         since = self.kaifu.clock() - _RULES_SINCE
@@ -233,6 +257,7 @@ class ReceiptsScreen(ReceiptActs):
 
     def ledger_changed(self) -> None:
         self._changed = True
+        self._fill_index()
         if not self.feed.loaded:
             self.feed.changed()
             self.go_on()
@@ -243,8 +268,8 @@ class ReceiptsScreen(ReceiptActs):
         now = self.kaifu.clock()
         if self._changed and (self._again_at is None or now - self._again_at >= AGAIN_SECONDS * 1_000_000):
             self._changed, self._again_at = False, now
-            if self.total is not None and self.total < MOST_COUNTED:
-                self._counts_left = 1
+            if self.total is not None and self.total < MOST_COUNTED and self._steps <= _MOST_STEPS:
+                self._count_anew()
             self.feed.changed()
             self.go_on()
 
@@ -299,10 +324,10 @@ class ReceiptsScreen(ReceiptActs):
             return
         self.receipts.sentence = self._sentence()
         self.receipts.refresh()
-        self.query_one("#what", Plain).update(self._what())
+        self.query_one("#what", Plain).update(self._what(), layout=False)
         row = self.feed.window.current
         lines = told(row, self.zone, self.kaifu.look.marks) if row is not None else ()
-        self.query_one("#told", Plain).update(self.lines(lines))
+        self.query_one("#told", Plain).update(self.lines(lines), layout=False)
 
     def _sentence(self) -> str:
         """What stands in place of rows."""
@@ -330,7 +355,8 @@ class ReceiptsScreen(ReceiptActs):
         """What is shown, in which order, how many there are and what is new: always on one line."""
         marks = self.kaifu.look.marks
         order = say(_ORDERS[self.shown.order, self.shown.newest_first])
-        right = dotted([self._searching(), self._news(), self._total()], marks)
+        index = "" if self._indexed is None else say("subjects indexed: {percent} %", percent=int(self._indexed * 100))
+        right = dotted([index, self._searching(), self._news(), self._total()], marks)
         return self.two_ends(dotted([order, self.text or say("all")], marks), right)
 
     def _news(self) -> str:
