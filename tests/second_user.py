@@ -146,7 +146,7 @@ def _install(site: Site) -> None:
         f"#!{_python(site)}",
         "import sys",
         f"sys.path.insert(0, {str(place)!r})",
-        "from kaifu.proxy.cli import main",
+        "from kaifu.tui.main import main",
         "main()",
     )
     site.kaifu.parent.mkdir()

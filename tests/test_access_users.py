@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 from tests import second_user
 from tests.second_user import ROOT, Site
+from tests.tui_tmux import Terminal
 
 from kaifu.proxy.ledger_file import Store, begin_writing
 
@@ -223,6 +225,46 @@ def test_no_file_that_the_caller_names_is_read_or_written_with_the_service_user_
         assert (refused["kind"], refused["actor"]) == ("refused", site.user(person))
     assert site.ledger.read_bytes()[:100] == octets[:100]
     assert sorted(path.name for path in site.ledger.parent.iterdir() if "db" not in path.name) == []
+
+
+def walks_in(site: Site, person: str, **environment: str) -> Terminal:
+    """That user's terminal, in which he starts the screens through sudo."""
+    who = pwd.getpwnam(site.user(person))
+    ids = (f"--reuid={who.pw_uid}", f"--regid={who.pw_gid}", "--init-groups")
+    sudo = ("sudo", "-n", "-u", site.service, str(site.kaifu), "tui", "--config", str(site.config))
+    return Terminal(command=("setpriv", *ids, *sudo), environment=environment)
+
+
+def test_people_walk_into_the_screens_through_sudo_and_see_what_their_role_opens(site: Site) -> None:
+    before = site.last()
+    with walks_in(site, "viewer") as terminal:
+        terminal.wait_for("Overview", f"{site.user('viewer')} (viewer)", "^p")
+        assert "Receipts" not in terminal.text()
+        terminal.press("2")
+        terminal.press("3")
+        terminal.wait_until(lambda: any("3 Policy" in text for text in terminal.reversed()), "the policy screen")
+        terminal.press("q")
+        assert terminal.wait_for_end() == 0
+    assert site.acts(before) == []
+    with walks_in(site, "auditor", LANG="ja_JP.UTF-8") as terminal:
+        terminal.wait_for("開封確認", f"{site.user('auditor')} (auditor)")
+        terminal.press("2")
+        terminal.wait_for("suzuki@hq.partner.example")
+        terminal.press("q")
+        assert terminal.wait_for_end() == 0
+    looks = site.acts(before)
+    assert {(act["kind"], act["actor"]) for act in looks} == {("looked", site.user("auditor"))}
+
+
+def test_who_has_no_role_is_not_let_in_and_colours_are_left_out_as_he_asked(site: Site) -> None:
+    with walks_in(site, "none") as terminal:
+        terminal.wait_for("viewer")
+    with walks_in(site, "outsider") as terminal:
+        assert terminal.wait_for_end() == 1
+    with walks_in(site, "viewer", NO_COLOR="1") as terminal:
+        terminal.wait_for("Overview", "^p")
+        assert "[38;" not in terminal.styled()
+        assert "[48;" not in terminal.styled()
 
 
 @pytest.mark.skipif(shutil.which("visudo") is None, reason="sudo is not installed")

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 import pytest
 
+import kaifu.tui.main  # noqa: F401 - adds its word to the commands
 from kaifu.proxy.cli import COMMANDS, cli
 
 ROOT = Path(__file__).parent.parent

@@ -29,7 +29,7 @@ def ledger(tmp_path: Path) -> Path:
 
 async def everywhere(seen: Seen) -> AsyncIterator[str]:
     """Every screen, its help and commands, and whatever its keys open."""
-    for number, kind in enumerate(seen.app.offered(), 1):
+    for number, kind in seen.app.offered():
         await seen.press(str(number))
         yield kind.NAME
         for key in ("question_mark", "ctrl+p"):
@@ -97,7 +97,8 @@ async def test_keys_that_do_not_fit_are_left_out_whole(ledger: Path) -> None:
 async def test_a_screen_that_the_role_does_not_open_is_not_offered(ledger: Path, role: Role) -> None:
     async with opened(ledger, role=role) as seen:
         bar = seen.lines()[0]
-        assert ("Receipts" in bar) == (role >= Role.AUDITOR)
+        assert ("2 Receipts" in bar) == (role >= Role.AUDITOR)
+        assert "3 Policy" in bar
         await seen.press("2")
         assert (seen.app.current_mode == "receipts") == (role >= Role.AUDITOR)
         await seen.press("1", "question_mark")

@@ -89,9 +89,9 @@ class KaifuApp(App[None]):
         """The role of who looks."""
         return self.where.who.role
 
-    def offered(self) -> list[type[KaifuScreen]]:
-        """The screens that the role opens."""
-        return [kind for kind in SCREENS if self.where.who.allows(kind.NEEDS)]
+    def offered(self) -> list[tuple[int, type[KaifuScreen]]]:
+        """The screens that the role opens, with their numbers: those are the same for everybody."""
+        return [(number, kind) for number, kind in enumerate(SCREENS, 1) if self.where.who.allows(kind.NEEDS)]
 
     def get_css_variables(self) -> dict[str, str]:
         return {**super().get_css_variables(), **drawing.variables(self.look)}
@@ -170,7 +170,7 @@ class KaifuApp(App[None]):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """A screen that the role does not open is not offered."""
-        return action != "go" or any(parameters[0] == kind.NAME for kind in self.offered())
+        return action != "go" or any(parameters[0] == kind.NAME for _, kind in self.offered())
 
     def action_go(self, name: str) -> None:
         self.go(name)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from kaifu.proxy.cli import COMMANDS
 from kaifu.proxy.cli import main as run
 
+COMMANDS["tui"] = ("kaifu.tui.command", "tui")
+
 
 def main() -> None:
     """Run the command line."""
-    COMMANDS["tui"] = ("kaifu.tui.command", "tui")
     run()
 
 

@@ -122,7 +122,7 @@ def _problems(read: PolicyText, reads: bool) -> Iterator[Told]:
     """All that is wrong with a file, with the lines where it is; without what they quote for those who may not read it."""
     for each in read.problems[:MOST_PROBLEMS]:
         warning = each.severity == "warning"
-        if not reads and not warning:
+        if not reads and not warning and each.line:
             yield Told(say("error in line {line}", line=each.line), f"{each.line}:{each.column}")
             continue
         hint = f' (did you mean "{each.hint}"?)' if each.hint is not None else ""

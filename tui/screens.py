@@ -57,7 +57,7 @@ class TopBar(Static):
 
         app: KaifuApp = self.app  # type: ignore[assignment]
         bar = Text(no_wrap=True, end="")
-        for number, kind in enumerate(app.offered(), 1):
+        for number, kind in app.offered():
             current = app.current_mode == kind.NAME
             bar.append(f" {number} {say(kind.TITLE)} ", "reverse bold" if current else "")
         who = f"{app.where.who.caller.name} ({say(app.role.word)}) "
@@ -76,7 +76,7 @@ class TopBar(Static):
         from rich.cells import cell_len
 
         right = 0
-        for number, kind in enumerate(app.offered(), 1):
+        for number, kind in app.offered():
             right += cell_len(f" {number} {say(kind.TITLE)} ")
             if event.x < right:
                 app.go(kind.NAME)
