@@ -88,6 +88,9 @@ def test_lines_break_at_spaces_where_they_can() -> None:
     assert wrapped("one two three", 8) == ["one two", "three"]
     assert wrapped("一二三四五", 4) == ["一二", "三四", "五"]
     assert wrapped("  kept", 20) == ["  kept"]
+    assert wrapped("回答が1,413件あります", 9) == ["回答が", "1,413件あ", "ります"]
+    assert wrapped("読まれた、とは限りません。", 8) == ["読まれ", "た、とは", "限りませ", "ん。"]
+    assert wrapped("これは「契約」です", 8) == ["これは", "「契約」", "です"]
     assert wrapped("", 5) == [""]
 
 

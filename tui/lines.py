@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from rich.cells import cell_len, chop_cells
+from rich.cells import cell_len, chop_cells, split_graphemes
 from rich.text import Text
 
 from kaifu.proxy.display import visible
@@ -17,6 +17,10 @@ from kaifu.proxy.display import visible
 NARROWEST = 8
 """Columns below which text is laid out as if there were so many."""
 _GAP = 2
+_NO_START = frozenset(
+    "、。，．・：；？！」』）］｝】〉》〕ー々ゝヽぁぃぅぇぉっゃゅょゎァィゥェォッャュョヮ…‥%％,.:;?!)]}"
+)
+_NO_END = frozenset("「『（［｛【〈《〔([{")
 _WIDEST_LABEL = 24
 
 
@@ -64,22 +68,42 @@ def _lines(told: Told, column: int, width: int) -> Iterator[Text]:
 
 
 def wrapped(text: str, width: int) -> list[str]:
-    """Made visible, and broken at spaces where that is possible, else within words. At least one line."""
+    """Made visible, and broken where that is possible, else within words. At least one line.
+
+    It is possible at spaces and between wide characters; but no line begins with what closes, nor ends with what opens (JIS X 4051), and
+    letters and digits stay together in the midst of wide characters too.
+    """
     lines, line, room = list[str](), "", width
     for place, word in enumerate(visible(text).split(" ")):
-        size = cell_len(word)
-        if place and size + 1 > room:
-            lines.append(line)
-            line, room = "", width
-        elif place:
-            line, room = line + " ", room - 1
-        if size > room:
-            *whole, word = chop_cells(word, width) or [word]
-            lines += whole
-            size = cell_len(word)
-        line, room = line + word, room - size
+        for number, unit in enumerate(_units(word)):
+            gap, size = int(place and not number), cell_len(unit)
+            if (gap or number) and gap + size > room:
+                lines.append(line)
+                line, room = "", width
+            elif gap:
+                line, room = line + " ", room - 1
+            if size > room:
+                *whole, unit = chop_cells(unit, width) or [unit]
+                lines += whole
+                size = cell_len(unit)
+            line, room = line + unit, room - size
     lines.append(line)
     return lines
+
+
+def _units(word: str) -> list[str]:
+    """A word without spaces, in parts that should not be broken. At least one."""
+    if word.isascii():
+        return [word]
+    units, before, narrow_before = [""], "", True
+    for start, end, cells in split_graphemes(word)[0]:
+        one, narrow = word[start:end], cells < 2
+        if (narrow and narrow_before) or one in _NO_START or before in _NO_END:
+            units[-1] += one
+        else:
+            units.append(one)
+        before, narrow_before = one, narrow
+    return units if units[0] else units[1:]
 
 
 def shortened(text: str, most: int) -> str:

@@ -28,6 +28,8 @@ from .statewords import graded, sign_and_words
 from .words import later, say
 
 _NOTHING = Figures()
+_SHARE = 6
+"""Columns of a share, as `100 %` with a space before it."""
 _DAYS_OF_WEEK = (later("Mon"), later("Tue"), later("Wed"), later("Thu"), later("Fri"), later("Sat"), later("Sun"))
 _ROWS = (
     (later("asked"), "asked"),
@@ -75,20 +77,19 @@ class FigureTable(Drawn):
 
     def draw(self) -> Text:
         heads = say("today"), say("{n} days", n=DAYS)
-        lines = [Text(f"{'':22}{_right(heads[0], 12)}{_right(heads[1], 12)}", "bold")]
-        lines += [self._line(say(words), name) for words, name in _ROWS]
-        return Text("\n").join(lines[: max(1, self.size.height or len(lines))])
+        width = max(7, *(len(f"{figures.asked:,}") + 2 for figures in self.columns if figures is not None), 0)
+        words = max(1, self.size.width - 2 * (width + _SHARE))
+        lines = [Text(" " * words + "".join(_right(head, width) + " " * _SHARE for head in heads), "bold")]
+        lines += [self._line(fitted(say(row), words, self.marks), name, width) for row, name in _ROWS]
+        return Text("\n").join(lines[: max(1, self.size.height)])
 
-    def _line(self, words: str, name: str) -> Text:
-        line = Text(fitted(words, 22))
+    def _line(self, words: str, name: str, width: int) -> Text:
+        line = Text(words)
         for figures in self.columns:
-            if figures is None:
-                line.append(_right("", 12))
-                continue
-            number = getattr(figures, name)
-            share = "" if name == "asked" or not number else percent(number, figures.asked)
-            line.append(_right(f"{number:,}", 6), "bold" if number else "dim")
-            line.append(_right(share, 6), "dim")
+            number = 0 if figures is None else getattr(figures, name)
+            share = "" if figures is None or name == "asked" or not number else percent(number, figures.asked)
+            line.append(_right("" if figures is None else f"{number:,}", width), "bold" if number else "dim")
+            line.append(_right(share, _SHARE), "dim")
         return line
 
 

@@ -83,12 +83,14 @@ class OverviewScreen(KaifuScreen):
         " Below: what needs a person, and the newest answers."
     )
     BINDINGS = [  # noqa: RUF012 - as Textual declares it
+        Binding("enter", "open", later("Open")),
+        Binding("tab", "app.focus_next", later("Next list")),
         Binding("r", "refresh_all", later("Refresh")),
     ]
     DEFAULT_CSS = """
     OverviewScreen #top { height: 9; }
     OverviewScreen #middle { height: 9; }
-    OverviewScreen #figures { width: 48; }
+    OverviewScreen #figures { width: 50; }
     OverviewScreen #chart { width: 1fr; min-width: 44; }
     OverviewScreen #hours { width: 30; }
     OverviewScreen .titled { border-top: $line $secondary; border-title-color: $foreground; border-title-style: bold; padding: 0 1; }
@@ -124,6 +126,11 @@ class OverviewScreen(KaifuScreen):
 
     def _may_read(self) -> bool:
         return self.kaifu.where.who.allows(Role.AUDITOR)
+
+    def action_open(self) -> None:
+        """For keys and palette: what is under the cursor."""
+        if isinstance(view := self.focused, LineView):
+            view.action_choose()
 
     def action_refresh_all(self) -> None:
         self._changed = self._old_changed = True
