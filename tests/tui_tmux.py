@@ -15,6 +15,7 @@ import os
 import re
 import select
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -107,10 +108,11 @@ class Terminal:
     @property
     def ended(self) -> int | None:
         """The exit status of the program, or 128 and the signal that ended it; None while it runs."""
-        status, signal = (
-            self._tmux("display-message", "-p", "#{pane_dead_status},#{pane_dead_signal}").strip().split(",")
-        )
-        return int(status) if status else 128 + int(signal) if signal else None
+        what = "#{pane_dead},#{pane_dead_status},#{pane_dead_signal},#{pid}"
+        dead, status, number, server = self._tmux("display-message", "-p", what).strip().split(",")
+        if dead == "1" and not status + number:
+            os.kill(int(server), signal.SIGCHLD)  # tmux may overlook the end of a child that ends soon
+        return int(status) if status else 128 + int(number) if number else None
 
     def press(self, *keys: str) -> None:
         """Press keys as tmux names them: ``Enter``, ``C-p``, ``Down``, ``x``."""
