@@ -126,7 +126,7 @@ def _wrong_with(db: sqlite3.Connection, batch: Batch) -> str | None:
     newest = newest_batch(db)
     for step in way(newest.id, batch.id) if newest is not None else ():
         if not _is_chained(db, step):
-            return f"batch {step} does not have the head that it was sealed with"
+            return f"the chain of seals is broken at batch {step}"
     return None
 
 

@@ -6,17 +6,23 @@ import json
 import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.color import ColorType
 from tests.ledger_values import NOON, SUZUKI, YAMADA, bodies, journal, receipt, record, store
-from tests.tui_pilot import Seen, in_a_loop, looks, opened, too_wide
+from tests.test_tui_frame import LEAST_CONTRAST
+from tests.test_tui_frame import _contrast as contrast
+from tests.tui_pilot import NOW, Seen, in_a_loop, looks, opened, too_wide
 from tests.tui_records import SECRETARY, full_ledger, golden, hostile_ledger, steering
+from textual.color import Color
 
-from kaifu.proxy.access import Role
+from kaifu.proxy.access import AccessError, Role
 from kaifu.proxy.ledger_desk import Desk
 from kaifu.proxy.settings import Settings, load_settings
+from kaifu.tui.detail_acts import bundle
 from kaifu.tui.dialogs import Dialog, Form
 from kaifu.tui.line_view import LineView
 from kaifu.tui.screen_detail import DetailScreen
@@ -398,3 +404,67 @@ async def test_what_is_pasted_into_a_form_is_made_visible(ledger: Path) -> None:
         await seen.write("\x1b[2J\u202eevil\x07")
         assert "\\x1b[2J\\u202eevil\\x07" in seen.text()
         assert steering(seen.lines()) == []
+
+
+@pytest.mark.parametrize(
+    ("language", "size"), [("en", (80, 24)), ("ja", (80, 24)), ("en", (60, 15)), ("ja", (132, 43))]
+)
+@in_a_loop
+async def test_nothing_overflows_whatever_is_opened(ledger: Path, language: str, size: tuple[int, int]) -> None:
+    async with detail(ledger, recipient=2, language=language, size=size) as (seen, _):
+        async for place in everything(seen):
+            assert len(seen.lines()) == size[1]
+            assert too_wide(seen.lines(), size[0]) == [], place
+
+
+@in_a_loop
+async def test_with_ascii_marks_nothing_of_ours_is_anything_but_ascii(ledger: Path) -> None:
+    async with detail(ledger, recipient=2, marks="ascii") as (seen, _):
+        async for place in everything(seen):
+            ours = seen.text().replace("契約書のご確認", "")
+            assert [character for character in ours if not character.isascii()] == [], f"{place}\n{seen.text()}"
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+@in_a_loop
+async def test_all_text_can_be_read_on_its_background(ledger: Path, theme: str) -> None:
+    async with detail(ledger, recipient=2, theme=theme) as (seen, _):
+        async for place in everything(seen):
+            for text, style, _ in (piece for strip in seen.strips() for piece in strip):
+                if text.strip(" ─│╭╮╰╯▁▂▃▄▅▆▇█") and style is not None and style.color and style.bgcolor:
+                    ink, paper = (Color.from_rich_color(one) for one in (style.color, style.bgcolor))
+                    assert contrast(ink, paper) >= LEAST_CONTRAST, f"{place}: {text!r}, {ink} on {paper}"
+
+
+@in_a_loop
+async def test_without_colours_none_is_drawn_and_the_chosen_recipient_is_reversed(ledger: Path) -> None:
+    async with detail(ledger, recipient=2, colours=False) as (seen, _):
+        async for place in everything(seen):
+            styles = [style for strip in seen.strips() for _, style, _ in strip if style is not None]
+            used = {colour.type for style in styles for colour in (style.color, style.bgcolor) if colour is not None}
+            assert used <= {ColorType.DEFAULT}, place
+        assert any(SUZUKI in text for text in seen.reversed())
+
+
+async def everything(seen: Seen) -> AsyncIterator[str]:
+    """The screen, and whatever its keys open."""
+    with Desk(screen(seen).kaifu.where.path, looks(Role.ADMIN)) as desk:
+        desk.attest(2, "phone", NOW, "said so")
+    await seen.press("r")
+    yield "detail"
+    for key in ("v", "p", "b", "n", "a", "u", "f", "question_mark"):
+        await seen.press(key)
+        assert seen.app.screen is not screen(seen), key
+        yield key
+        await seen.press("escape")
+
+
+def test_a_file_is_refused_to_who_borrows_rights_below_the_screen_too(ledger: Path, tmp_path: Path) -> None:
+    given = {"to": "a court", "purpose": "case 7", "anchor": "", "file": str(tmp_path / "bundle.zip")}
+    with Desk(ledger, looks(Role.ADMIN)) as desk:
+        row = desk.details("1")[0].recipients[0]
+        with pytest.raises(AccessError, match="would use the service user's rights"):
+            bundle(row, given, UTC)(desk)
+    assert not (tmp_path / "bundle.zip").exists()
+    assert handed_out(ledger) == []
+    assert kinds(ledger)[-1] == "refused"

@@ -111,7 +111,7 @@ def note_form(row: Row, how: Shown, now: int, ask: Ask) -> Form:
 def pair_form(row: Row, others: Sequence[str], ask: Ask) -> Form:
     """Pair an address that answered with the recipient."""
     fields = (
-        Field("other", say("Answers for him"), others[0], tuple((other, other) for other in others)),
+        Field("other", say("Answers instead"), others[0], tuple((other, other) for other in others)),
         Field("text", say("How you know")),
     )
     told = (
@@ -149,7 +149,7 @@ def take_back_form(row: Row, choices: Sequence[tuple[str, str]], ask: Ask) -> Fo
 
 def bundle_form(row: Row, how: Shown, line: str, own_files: bool, ask: Ask) -> Form:
     """Hand out the record of the recipient. ``own_files``: who looks may have files written here; else he is told what to type."""
-    fields = [Field("to", say("To whom")), Field("purpose", say("Why")), Field("anchor", say("Anchor he holds"), line)]
+    fields = [Field("to", say("To whom")), Field("purpose", say("Why")), Field("anchor", say("Anchor they hold"), line)]
     told = [
         Told(
             say(

@@ -53,7 +53,7 @@ class Dialog(ModalScreen[Any]):
 
     DEFAULT_CSS = """
     Dialog { align: center middle; }
-    Dialog > Vertical { width: 76; max-width: 100%; height: auto; max-height: 100%; background: $panel; }
+    Dialog > Vertical { width: 76; max-width: 100%; height: auto; max-height: 100%; overflow-y: auto; background: $panel; }
     Dialog LineView { height: auto; background: $panel; }
     Dialog #told { max-height: 12; margin-bottom: 1; }
     Dialog #title { text-style: bold; }

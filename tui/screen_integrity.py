@@ -34,7 +34,7 @@ from .dialogs import Field, Form, Given
 from .integrity_anchors import anchors_file, kept_anchors, pasted_anchors
 from .integrity_lines import HELP, Outcome, State, progress_bar, told_integrity
 from .integrity_run import Verification, is_of_settings
-from .line_view import LineView
+from .line_view import Lines, LineView
 from .lines import Told, laid_out
 from .look import fitted
 from .receipts_feed import Ask
@@ -336,12 +336,21 @@ class IntegrityScreen(KaifuScreen):
     async def _load_unmatched(self) -> None:
         self._apart = await self.ask(lambda desk: desk.unmatched(), lane="unmatched")
         zone, marks = self.kaifu.where.zone, self.kaifu.look.marks
-        lines = [f" {local(one.at, zone)}  {unmatched(one.kind, one.value, one.by, one.cited)}" for one in self._apart]
-        if not lines:
-            lines = [say(" Every receipt of the last 14 days matches a message.")]
-        self.query_one("#unmatched", LineView).show(
-            lambda width: [Text(fitted(line, width, marks), no_wrap=True, end="") for line in lines]
-        )
+        view = self.query_one("#unmatched", LineView)
+        if not self._apart:
+            view.show(
+                lambda width: laid_out(
+                    [Told(say("Every receipt of the last 14 days matches a message."), deep=1)], width
+                )
+            )
+            return
+
+        def line(number: int, width: int) -> Text:
+            one = self._apart[number]
+            text = f" {local(one.at, zone)}  {unmatched(one.kind, one.value, one.by, one.cited)}"
+            return Text(fitted(text, width, marks), no_wrap=True, end="")
+
+        view.show(lambda width: Lines(len(self._apart), lambda number: line(number, width)))
 
     def on_line_view_chosen(self, event: LineView.Chosen) -> None:
         """One of them in full."""
