@@ -28,7 +28,7 @@ from kaifu.proxy.ledger_rebuild import rebuild
 from kaifu.proxy.ledger_rows import Row
 from kaifu.proxy.ledger_subjects import Filling, Subjects, search_path
 
-Letters = st.text("契約書ー会開封ｶﾞガがＡaÀàe\u0301ßſﬁ👩‍⚖️🇯🇵 \u3000-No.5" + "\u0130İıΣσς\0", max_size=6)
+LETTERS = st.text("契約書ー会開封ｶﾞガがＡaÀàe\u0301ßſﬁ👩‍⚖️🇯🇵 \u3000-No.5" + "\u0130İıΣσς\0", max_size=6)
 
 
 @contextmanager
@@ -80,11 +80,11 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-MESSAGES = st.lists(st.tuples(st.none() | Letters, st.sampled_from([0, 0, 1, 2, 3, 60, 10_000])), max_size=40)
+MESSAGES = st.lists(st.tuples(st.none() | LETTERS, st.sampled_from([0, 0, 1, 2, 3, 60, 10_000])), max_size=40)
 
 
 @given(
-    MESSAGES, st.lists(Letters, min_size=1, max_size=2).map(tuple), st.booleans(), st.integers(1, 7),
+    MESSAGES, st.lists(LETTERS, min_size=1, max_size=2).map(tuple), st.booleans(), st.integers(1, 7),
     st.integers(0, 12), st.integers(0, 40), st.sets(st.integers(1, 40)), st.booleans(),
 )  # fmt: skip
 @example([("契約書", 3), ("請求", 2), ("約", 1), (None, 0)] * 4, ("約",), True, 3, 9, 16, {1, 5}, False)
