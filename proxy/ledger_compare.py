@@ -154,7 +154,10 @@ def _entry(names: list[str], row: tuple[Any, ...]) -> int | None:
 
 
 def _called(table: str, names: list[str], row: tuple[Any, ...], places: list[int]) -> str:
+    """Which row it is; and of which message and by which entry, as lists and screens number them."""
     key = [row[place] for place in places]
-    if all(isinstance(value, int) for value in key):
-        return f"the row {', '.join(map(str, key))} of the derived table {table}"
-    return f"the row of entry {_entry(names, row)} in the derived table {table}"
+    if not all(isinstance(value, int) for value in key):
+        return f"the row of entry {_entry(names, row)} in the derived table {table}"
+    beside = [place for place, name in enumerate(names) if name in ("message", "entry") and place not in places]
+    known = ", ".join(f"{names[place]} {row[place]}" for place in beside if isinstance(row[place], int))
+    return f"the row {', '.join(map(str, key))} of the derived table {table}" + (known and f" ({known})")

@@ -6,6 +6,7 @@ import email
 import json
 import os
 import pty
+import re
 import socketserver
 import sqlite3
 import subprocess
@@ -94,10 +95,18 @@ def test_the_first_entry_that_was_touched_is_named(site: Site) -> None:
 
 def test_no_entry_is_called_good_that_there_never_was(site: Site) -> None:
     last = anchor_of(site.run("seal", "--print").stdout.strip()).last
-    site.sql("INSERT INTO acts SELECT 999999, at, what, actor, message FROM acts LIMIT 1")
+    site.sql("INSERT INTO acts SELECT 999999, at, what, actor, NULL FROM acts LIMIT 1")
     done = site.run("verify")
     assert "NOT INTACT. First: the row 999999 of the derived table acts should not be there." in done.stdout
     assert f"Entries 1 to {last} agree with everything that comes before them." in done.stdout
+
+
+def test_a_state_that_was_changed_is_told_by_the_number_of_its_message(site: Site) -> None:
+    site.sql("UPDATE recipients SET state = 'replied' WHERE message = 3")
+    assert re.search(
+        r"First: the row \d+ of the derived table recipients \(message 3, entry \d+\) has another state than",
+        site.run("verify").stdout,
+    )
 
 
 def test_where_the_tables_were_tampered_with_no_count_of_entries_is_given(site: Site) -> None:
