@@ -14,7 +14,10 @@ _QUERY = """
     SELECT e.at, e.kind, e.value, e.grade, coalesce(e.by_address, r.address), r.id, r.message, r.address, r.state, m.subject
     FROM (SELECT * FROM evidence ORDER BY entry DESC LIMIT ?) AS e
     JOIN recipients r ON r.id = e.recipient JOIN messages m ON m.id = r.message
-    WHERE e.counts = 1 AND e.duplicate = 0 ORDER BY e.entry DESC LIMIT ?
+    WHERE e.counts = 1 AND NOT EXISTS (
+        SELECT 1 FROM evidence p WHERE p.recipient = e.recipient AND p.key = e.key AND p.entry < e.entry AND p.counts = 1
+    )
+    ORDER BY e.entry DESC LIMIT ?
 """
 
 
@@ -34,7 +37,7 @@ class Newest(NamedTuple):
 
 
 def newest(db: sqlite3.Connection, limit: int) -> list[Newest]:
-    """The last pieces of evidence that were recorded and count, newest first."""
+    """The last pieces of evidence that were recorded and count, newest first; of what came several times, the first that counts."""
     db.execute("BEGIN")
     try:
         return [Newest(*row) for row in db.execute(_QUERY, (WALK, limit))]

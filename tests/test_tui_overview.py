@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 from tests.ledger_values import NOON, SUZUKI, journal, receipt, record, store, to
-from tests.tui_pilot import NOW, in_a_loop, opened, some_ledger, too_wide
+from tests.tui_pilot import NOW, in_a_loop, looks, opened, some_ledger, too_wide
 
 from kaifu.proxy.access import Role
 from kaifu.proxy.health import Failing, Health, NextHopHealth, PolicyHealth, Rejected, Verified
 from kaifu.proxy.ledger import Verdict
-from kaifu.proxy.ledger_desk import AnchorPlace, Attention, Tally
+from kaifu.proxy.ledger_desk import AnchorPlace, Attention, Desk, Tally
 from kaifu.proxy.ledger_states import GRADED, State
 from kaifu.proxy.settings import Anchors
 from kaifu.tui.overview_figures import (
@@ -264,3 +264,39 @@ async def test_an_answer_leads_to_all_about_its_message(tmp_path: Path) -> None:
         await seen.press("enter")
         assert isinstance(seen.app.screen, DetailScreen)
         assert "yamada@partner.example" in seen.text()
+
+
+@in_a_loop
+async def test_the_newest_answer_stays_in_view_until_somebody_chooses_another(tmp_path: Path) -> None:
+    now = [NOW]
+    path = some_ledger(tmp_path / "ledger.db")
+
+    async def comes(number: int) -> None:
+        with store(path) as open_store, journal(open_store) as adding:
+            adding.begin(
+                record(key=b"%d" % number, minutes=50 + number, evidence=(receipt(number, message_id=f"n{number}"),))
+            )
+        now[0] += int(FRESH_SECONDS * 1e6)
+        await seen.pulse()
+
+    async with opened(path, clock=lambda: now[0]) as seen:
+        answers = seen.app.screen.query_one(Newest)
+        for number in (2, 3, 4):
+            await comes(number)
+            assert (answers.cursor, answers.scroll_offset.y) == (0, 0)
+        assert [one.recipient for one in answers.answers] == [4, 3, 2, 1]
+        answers.focus()
+        await seen.press("down", "down")
+        await comes(5)
+        assert answers.answers[answers.cursor].recipient == 2
+
+
+def test_what_came_several_times_is_new_once_and_only_what_counts(tmp_path: Path) -> None:
+    path = some_ledger(tmp_path / "ledger.db")
+    other = receipt(2, verdict=Verdict.OTHER_ADDRESS, by="mori@elsewhere.example")
+    with store(path) as open_store, journal(open_store) as adding:
+        for number, evidence in enumerate((other, receipt(2, by=SUZUKI), receipt(2, by=SUZUKI))):
+            adding.begin(record(key=b"again%d" % number, minutes=60 + number, evidence=(evidence,)))
+    with Desk(path, looks(Role.AUDITOR)) as desk:
+        found = desk.newest(9)
+    assert [(one.recipient, one.by) for one in found] == [(2, SUZUKI), (1, "yamada@partner.example")]

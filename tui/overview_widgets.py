@@ -167,8 +167,8 @@ class Newest(LineView):
         self.answers: list[Answer] = []
 
     def show_answers(self, answers: Sequence[Answer]) -> None:
-        """Show these; the cursor stays on its answer."""
-        kept = self.answers[self.cursor] if 0 <= self.cursor < len(self.answers) else None
+        """Show these. The newest stays in view, unless somebody has moved the cursor to an answer, where it stays then."""
+        kept = self.answers[self.cursor] if self.has_focus and 0 < self.cursor < len(self.answers) else None
         self.answers = list(answers)
         self.show(self._lay, self.answers.index(kept) if kept in self.answers else 0)
 
