@@ -183,6 +183,19 @@ async def test_a_phone_call_is_noted_and_taken_back(ledger: Path) -> None:
         assert seen.app.screen is screen(seen), "there is nothing left to take back"
 
 
+@in_a_loop
+async def test_enter_pressed_twice_notes_once(ledger: Path) -> None:
+    async with detail(ledger) as (seen, _):
+        await seen.press("n")
+        form = seen.app.screen_stack[-1]
+        assert isinstance(form, Form)
+        for _ in range(3):
+            form.action_do()
+        await seen.settle()
+        assert seen.app.screen is screen(seen)
+        assert kinds(ledger).count("attested") == 1
+
+
 @pytest.mark.parametrize(
     ("at", "sentence"),
     [("tomorrow", '! "tomorrow" is no time; give a date'), ("2026-11-21", "! That time lies in the future.")],

@@ -133,6 +133,7 @@ class Form(Dialog):
         self._fields = tuple(fields)
         self._act = act
         self._at_once = at_once
+        self._doing = False
 
     def fields(self) -> ComposeResult:
         for field in self._fields:
@@ -184,22 +185,26 @@ class Form(Dialog):
             self.focus_next()
 
     def action_do(self) -> None:
-        """Do it, once at a time."""
-        self.run_worker(self._do(), group="do", exclusive=True)
+        """Do it, unless that is under way: nothing is noted or handed out twice."""
+        if not self._doing:
+            self._doing = True
+            self.query_one("#sentence", Plain).show(say("One moment..."))
+            self.run_worker(self._do())
 
     async def _do(self) -> None:
-        sentence = self.query_one("#sentence", Plain)
-        sentence.show("")
+        sentence = ""
         try:
             done = await self._act(self.given())
         except (NotDoneError, TroubleError) as error:
-            text = str(error)
+            sentence = f"! {error}"
         except GivenUpError:
-            return
+            pass
         else:
             self.dismiss(done)
             return
-        sentence.show(f"! {text}")
+        finally:
+            self._doing = False
+        self.query_one("#sentence", Plain).show(sentence)
 
 
 class Choice(Dialog):
