@@ -35,6 +35,8 @@ from .receipts_saved import SavedError, SavedFilters
 from .screens import Binding, KaifuScreen
 from .words import later, say
 
+START = Filter(kinds=("mail",))
+"""What is shown at first: receipts and delivery reports are messages as well, but hardly what one looks for."""
 _SORTS = {
     Order.TIME: later("time"),
     Order.TO: later("recipient"),
@@ -122,6 +124,11 @@ class ReceiptActs(KaifuScreen):
         already = set(wanted.states) == set(UNANSWERED)
         self.show_filter(replace(wanted, states=() if already else UNANSWERED))
 
+    def action_mail(self) -> None:
+        """Only mail, or receipts and delivery reports too."""
+        wanted = self.shown.wanted
+        self.show_filter(replace(wanted, kinds=() if wanted.kinds == START.kinds else START.kinds))
+
     def action_sort(self) -> None:
         """Choose an order; the one that is there is turned round."""
         shown = self.shown
@@ -145,11 +152,11 @@ class ReceiptActs(KaifuScreen):
             self.show_line(self.text)
 
     def action_stop(self) -> None:
-        """Stop a search; else show everything again."""
+        """Stop a search; else show all mail again."""
         if self.feed.stop():
             self.go_on()
-        elif self.shown.wanted != Filter():
-            self.show_filter(Filter())
+        elif self.shown.wanted != START:
+            self.show_filter(START)
 
     # Places and people.
 

@@ -28,7 +28,7 @@ from .look import fitted, plain
 from .screens import Plain, translated
 from .words import later
 
-_MOST_OFFERED = 6
+_MOST_OFFERED = 8
 _MOST_RECENT = 50
 _TEXT_WIDTH = 34
 
@@ -161,7 +161,7 @@ class FilterBar(Vertical):
         self.add_class("-open")
         self._recalled = len(self._recent) - (self._recent[-1:] == [text])
         self._put(f"{text} " if text else "")
-        self.line.focus()
+        self.screen.set_focus(self.line)  # At once: keys that come in one burst are for the line already.
 
     def close(self) -> None:
         """Hide it."""

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
 
+from rich.cells import cell_len
+
 from kaifu.proxy.ledger_desk import Row
 from kaifu.proxy.ledger_shown import local, name_of
 from kaifu.proxy.ledger_states import State, transport_shown
@@ -49,7 +51,7 @@ _TITLES = {
     "sign": "",
     "state": later("State"),
     "flag": "",
-    "at": later("When"),
+    "at": later("Through"),
     "from": later("From"),
     "to": later("To"),
     "subject": later("Subject"),
@@ -57,7 +59,13 @@ _TITLES = {
     "direction": later("Direction"),
     "transport": later("Delivery"),
 }
-_SHARES = {"from": 3, "to": 3, "subject": 4, "rule": 3}
+_SHARES = {"from": 3, "to": 3, "subject": 3, "rule": 3}
+_STATE = 20
+_SHORTER = ((later("authenticated"), later("auth.")), (later("deleted unread"), later("deleted")))
+_FROM_US = ("outbound", "internal")
+_TO_US = ("inbound", "internal")
+REPORTS = {"mdn": later("receipt"), "dsn": later("delivery report")}
+OUTCOMES = {"withheld": later("withheld"), "deferred": later("deferred"), "refused": later("refused")}
 _WIDE, _WIDER, _WIDEST = 110, 130, 150
 
 
@@ -65,7 +73,7 @@ def layout(width: int) -> Layout:
     """The columns for a line of so many cells."""
     wide = width >= _WIDE
     gap = 2 if wide else 1
-    fixed = {"sign": 2, "state": 26 if wide else 20, "flag": 1, "at": 16 if wide else 11}
+    fixed = {"sign": 2, "state": 26 if wide else _STATE, "flag": 1, "at": 16 if wide else 11}
     names = ["sign", "state", "flag", "at", "from", "to", "subject"]
     if wide:
         names.append("rule")
@@ -91,21 +99,46 @@ def titles(columns: Layout, marks: Marks) -> str:
 
 def cells(row: Row, columns: Layout, zone: tzinfo, today: date, marks: Marks) -> list[str]:
     """The cells of a row, each exactly as wide as its column."""
-    sign, words = marked(row, marks)
+    sign, words = became(row, marks)
     wide = columns.gap > 1
     values = {
         "sign": sign,
-        "state": words,
+        "state": words if wide else shorter(words, _STATE),
         "flag": flag(row),
         "at": local(row.at, zone) if wide else short_time(row.at, zone, today),
-        "from": row.sender if row.sender is not None else say(ERASED),
-        "to": row.address if row.address is not None else say(ERASED),
+        "from": erased(row.sender) if wide or row.direction not in _FROM_US else name_only(row.sender),
+        "to": erased(row.address) if wide or row.direction not in _TO_US else name_only(row.address),
         "subject": row.subject or "",
         "rule": row.rule or "",
         "direction": called(DIRECTIONS, row.direction),
         "transport": ", ".join(called(_TRANSPORTS, word) for word in transport_shown(row.standing).split(", ")),
     }
     return [fitted(values[column.name], column.width, marks) for column in columns.columns]
+
+
+def became(row: Row, marks: Marks) -> tuple[str, str]:
+    """Mark and words of a row; an outcome that must not be overlooked stands in their place, or with them, and so does what a report is."""
+    sign, words = marked(row, marks)
+    if row.state == State.NOT_ASKED and row.kind in REPORTS:
+        words = say(REPORTS[row.kind])
+    if row.outcome in OUTCOMES:
+        outcome = say(OUTCOMES[row.outcome])
+        unanswered = row.state in (State.NOT_ASKED, State.WAITING, State.FAILED)
+        words = outcome if unanswered else f"{words}, {outcome}"
+    return sign, words
+
+
+def shorter(words: str, width: int) -> str:
+    """The same words, shorter where they must be: the grade of a confirmation is never cut away."""
+    if cell_len(words) > width:
+        for long, short in _SHORTER:
+            words = words.replace(say(long), say(short))
+    return words
+
+
+def name_only(address: str | None) -> str:
+    """One of our own people, without the domain, which is ours: it leaves more room for others'."""
+    return erased(address) if address is None else address.rpartition("@")[0] or address
 
 
 def flag(row: Row) -> str:
@@ -140,7 +173,7 @@ def kind_of(row: Row) -> str:
 
 def told(row: Row, zone: tzinfo, marks: Marks) -> tuple[str, str, str]:
     """The row under the cursor in three lines: what became of it, who to whom, and why it was decided so."""
-    sign, words = marked(row, marks)
+    sign, words = became(row, marks)
     parts = [f"{sign} {words}"]
     standing = row.standing
     if not row.is_list and (since := standing.replied_at or standing.displayed_at) is not None:
@@ -160,7 +193,7 @@ def told(row: Row, zone: tzinfo, marks: Marks) -> tuple[str, str, str]:
             say_many("{n} piece of evidence without match", "{n} pieces of evidence without match", row.unmatched)
         )
     arrow = "→" if marks == "unicode" else ">"
-    who = f"{erased(row.sender)} {arrow} {erased(row.address)}   {local(row.at, zone)}"
+    who = f"{local(row.at, zone)}   {erased(row.sender)} {arrow} {erased(row.address)}"
     reason = row.reason if row.reason is not None else say("(the reason is erased)")
     return dotted(parts, marks), who, reason if row.would is None else f"{reason} ({row.would})"
 

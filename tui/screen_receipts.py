@@ -20,7 +20,7 @@ from kaifu.proxy.ledger_shown import local
 
 from .asking import Asker, GivenUpError, TroubleError
 from .filterline import Known, Line, format_line, parse
-from .receipts_acts import ReceiptActs
+from .receipts_acts import START, ReceiptActs
 from .receipts_feed import MOST_NEWS, Ask
 from .receipts_line import FilterBar
 from .receipts_list import ReceiptList, Receipts
@@ -29,7 +29,9 @@ from .receipts_subjects import SubjectIndex
 from .screens import Binding, Plain
 from .words import later, say, say_many
 
-MOST_COUNTED = 10_000
+AT_FIRST = 10_000
+"""That there are so many is told at once; counting then goes on, while nobody asks anything else."""
+MOST_COUNTED = 1_000_000
 AGAIN_SECONDS = 2
 """What is seen is read anew at most this often."""
 _MOST_STEPS = 3
@@ -58,7 +60,7 @@ class ReceiptsScreen(ReceiptActs):
     NEEDS = Role.AUDITOR
     AUTO_FOCUS = "ReceiptList"
     HELP_TEXT = later(
-        "One row for each recipient. A question mark beside a state: something came that does not count; a plus: a person noted something."
+        "One row for each recipient; receipts and delivery reports are shown with m. A question mark beside a state: something came that does not count; a plus: a person noted something."
         " Only enter in the filter line asks the ledger, and each filter that is asked for is one entry of the audit trail, whatever is then"
         " paged, sorted or jumped to. No answer does not mean that it was not read."
     )
@@ -71,12 +73,13 @@ class ReceiptsScreen(ReceiptActs):
         Binding("n", "no_answer", later("No answer")),
         Binding("s", "sort", later("Sort")),
         Binding("g", "jump", later("Go to date"), show=False),
+        Binding("m", "mail", later("Mail only, or reports too"), show=False),
         Binding("f", "saved", later("Saved filters"), show=False),
         Binding("p", "person", later("All of a person"), show=False),
         Binding("d", "domain", later("All of a domain"), show=False),
         Binding("e", "export", later("Export"), show=False),
         Binding("r", "refresh", later("Ask again"), show=False),
-        Binding("escape", "stop", later("Stop searching, or show everything"), show=False),
+        Binding("escape", "stop", later("Stop searching, or show all mail"), show=False),
     ]
 
     def __init__(self) -> None:
@@ -104,7 +107,7 @@ class ReceiptsScreen(ReceiptActs):
 
     def on_mount(self) -> None:
         self.receipts.today = self.now().date()
-        self.show_line("")
+        self.show_filter(START)
         self.start(self._learn_rules(), "rules")
         self._index = SubjectIndex(Asker(self.kaifu.where), self.kaifu.clock, self._index_filled)
         self._fill_index()
@@ -225,7 +228,7 @@ class ReceiptsScreen(ReceiptActs):
         if window.above.closed and window.below.closed:
             self.total, self._counting = len(window.rows), False
             return
-        most = MOST_COUNTED - counted.number
+        most = min(AT_FIRST, MOST_COUNTED - counted.number)
         found = await self.ask(lambda desk: desk.count_on(wanted, after=counted.reached, most=most), lane="rows")
         self._counted = Counted(counted.number + found.number, found.reached, found.done)
         self._steps += 1
@@ -268,7 +271,7 @@ class ReceiptsScreen(ReceiptActs):
         now = self.kaifu.clock()
         if self._changed and (self._again_at is None or now - self._again_at >= AGAIN_SECONDS * 1_000_000):
             self._changed, self._again_at = False, now
-            if self.total is not None and self.total < MOST_COUNTED and self._steps <= _MOST_STEPS:
+            if self.total is not None and self._steps <= _MOST_STEPS:
                 self._count_anew()
             self.feed.changed()
             self.go_on()
@@ -315,13 +318,13 @@ class ReceiptsScreen(ReceiptActs):
 
     def _close_bar(self) -> None:
         self.bar.close()
-        self.receipts.focus()
+        self.set_focus(self.receipts)
 
     # Drawing.
 
     def _draw(self) -> None:
-        if not self.is_mounted:
-            return
+        if not self.query(ReceiptList):
+            return  # The screen is going away, and a worker is not yet told.
         self.receipts.sentence = self._sentence()
         self.receipts.refresh()
         self.query_one("#what", Plain).update(self._what(), layout=False)
@@ -336,9 +339,9 @@ class ReceiptsScreen(ReceiptActs):
             return "" if feed.loaded or self.kaifu.trouble else say("The ledger is being asked.")
         if feed.searching is not None:
             return self._searching()
-        if self.shown.wanted == Filter():
+        if self.shown.wanted in (Filter(), START):
             return say("The ledger is empty: no message has come through yet.")
-        return say("Nothing in the ledger fits. Escape shows everything again.")
+        return say("Nothing in the ledger fits. Escape shows all mail again.")
 
     def _searching(self) -> str:
         place = self.feed.searching
@@ -347,9 +350,11 @@ class ReceiptsScreen(ReceiptActs):
         day = local(place.at, self.zone)[:10] if self.by_time else ""
         if self.feed.stopped:
             return say("Stopped at {day}; r goes on.", day=day) if day else say("Stopped; r goes on.")
-        return (
-            say("Searched back to {day}, going on; escape stops.", day=day) if day else say("Searching; escape stops.")
-        )
+        if not day:
+            return say("Searching; escape stops.")
+        if self.feed.down == self.shown.newest_first:
+            return say("Searched back to {day}, going on; escape stops.", day=day)
+        return say("Searched up to {day}, going on; escape stops.", day=day)
 
     def _what(self) -> Any:
         """What is shown, in which order, how many there are and what is new: always on one line."""
@@ -368,12 +373,12 @@ class ReceiptsScreen(ReceiptActs):
         return say("{n}+ new: Home", n=news) if news >= MOST_NEWS else say_many("{n} new: Home", "{n} new: Home", news)
 
     def _total(self) -> str:
-        if self.total is None:
+        if self.total is not None and self.total < MOST_COUNTED:
+            return say_many("{n} row", "{n} rows", self.total)
+        least = self._counted.number // AT_FIRST * AT_FIRST
+        if not least:
             return ""
-        if self.total >= MOST_COUNTED:
-            least = "≥" if self.kaifu.look.marks == "unicode" else ">="
-            return say("{least} {n} rows", least=least, n=f"{MOST_COUNTED:,}")
-        return say_many("{n} row", "{n} rows", self.total)
+        return say("at least {n} rows", n=f"{least:,}")
 
     def now(self) -> datetime:
         """The time, in the zone of the settings."""
