@@ -9,7 +9,6 @@ recipient.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from functools import lru_cache
@@ -18,6 +17,7 @@ from typing import Protocol
 import idna
 
 from kaifu.policies.text import fold, nfc
+from kaifu.policies.values import unchanging
 
 
 class Direction(StrEnum):
@@ -74,7 +74,7 @@ def domain_key(domain: str) -> str:
         return nfc(plain)
 
 
-@dataclass(frozen=True, slots=True)
+@unchanging
 class Mailbox:
     """An addr-spec (RFC 5321 4.1.2, RFC 6531 3.3): unquoted local part and domain, as received.
 
@@ -159,7 +159,7 @@ class HeaderView(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@unchanging
 class ReceiptRequest:
     """One header field that asks for a read receipt.
 
@@ -173,7 +173,7 @@ class ReceiptRequest:
     addresses: tuple[Mailbox, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@unchanging
 class ReportFacts:
     """What the rails must know of an MDN or DSN.
 
@@ -187,7 +187,7 @@ class ReportFacts:
     must_deliver: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@unchanging
 class MessageFacts:
     """What is the same for all recipients of a message.
 
@@ -215,7 +215,7 @@ class MessageFacts:
         return bool(self.requests)
 
 
-@dataclass(frozen=True, slots=True)
+@unchanging
 class Facts:
     """Everything that decides about one recipient of one message.
 

@@ -18,8 +18,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
+from kaifu.policies.values import unchanging
 from kaifu.proxy.message import HeaderBlock, HeaderField, line_end
 
 LINE_WANTED = 78
@@ -33,7 +33,7 @@ _FORBIDDEN = re.compile("[\r\n\x00\ud800-\udfff]")
 _WORD = re.compile(rb"[ \t]*+[^ \t]++")
 
 
-@dataclass(frozen=True, slots=True)
+@unchanging
 class Delete:
     """Remove the ``nth`` field called ``name`` with all its folded lines."""
 
@@ -41,7 +41,7 @@ class Delete:
     nth: int
 
 
-@dataclass(frozen=True, slots=True)
+@unchanging
 class Change:
     """Give the ``nth`` field called ``name`` another value (ASCII, or UTF-8 in an SMTPUTF8 transaction)."""
 
@@ -53,7 +53,7 @@ class Change:
         _check_value(self.name, self.value)
 
 
-@dataclass(frozen=True, slots=True)
+@unchanging
 class Insert:
     """Add a field after the last one of the block."""
 

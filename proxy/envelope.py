@@ -6,12 +6,11 @@ received beside what was understood, because the relay repeats them to the next 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from kaifu.policies.facts import Mailbox
+from kaifu.policies.values import unchanging
 
 
-@dataclass(frozen=True, slots=True)
+@unchanging
 class Parameters:
     """ESMTP parameters of one MAIL or RCPT command.
 
@@ -33,7 +32,7 @@ class Parameters:
         return any(name == keyword for name, _ in self.items)
 
 
-@dataclass(frozen=True, slots=True)
+@unchanging
 class ReversePath:
     """The path of MAIL FROM. ``mailbox`` is None for the null path ``<>``; ``raw`` includes the brackets."""
 
@@ -46,7 +45,7 @@ class ReversePath:
         return self.mailbox is None
 
 
-@dataclass(frozen=True, slots=True)
+@unchanging
 class Recipient:
     """One RCPT TO. ``raw`` includes the brackets. ``notify``: NOTIFY keywords in upper case, None when absent."""
 
@@ -70,7 +69,7 @@ def parameters_with_notify(recipient: Recipient, notify: frozenset[str]) -> byte
     return b" ".join([*words, b"NOTIFY=" + ",".join(k for k in NOTIFY_ORDER if k in notify).encode()])
 
 
-@dataclass(frozen=True, slots=True)
+@unchanging
 class Envelope:
     """One mail transaction. ``smtputf8``: MAIL carried SMTPUTF8 (RFC 6531). ``envid``: decoded, or None."""
 

@@ -7,11 +7,12 @@ used. Pure.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 
 from kaifu.policies.decision import Decision, Request
 from kaifu.policies.facts import Direction
+from kaifu.policies.values import unchanging
 
 from .edits import Delete, HeaderEdit
 from .envelope import Recipient
@@ -26,7 +27,7 @@ class Action(StrEnum):
     REJECT = "reject"
 
 
-@dataclass(frozen=True, slots=True)
+@unchanging
 class Verdict:
     """The judgement for one recipient.
 
@@ -46,7 +47,7 @@ class Verdict:
     recorded: RecordedRecipient | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@unchanging
 class Delivery:
     """One transaction with the next hop: these recipients get the message with these edits."""
 
@@ -59,7 +60,7 @@ class Delivery:
         return any(v.notify_changed for v in self.verdicts)
 
 
-@dataclass(frozen=True, slots=True)
+@unchanging
 class Judgement:
     """The whole answer for one message.
 

@@ -14,12 +14,13 @@ read or written; the host then follows ``on_ledger_failure``.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
 from kaifu.policies.facts import AskedBy, Consent, Direction
+from kaifu.policies.values import unchanging
 
 
 class LedgerError(Exception):
@@ -79,7 +80,7 @@ class Verdict(StrEnum):
     UNREADABLE = "unreadable"
 
 
-@dataclass(frozen=True, slots=True)
+@unchanging
 class OriginalRecipient:
     """A recipient of a message of ours, as the ledger knows it. ``id`` is what ``receipts show`` takes."""
 
@@ -90,7 +91,7 @@ class OriginalRecipient:
     report_asked_by: AskedBy
 
 
-@dataclass(frozen=True, slots=True)
+@unchanging
 class Original:
     """A recorded message that a report or reply may answer. ``message``: the ledger's number of it."""
 
@@ -102,7 +103,7 @@ class Original:
     envid: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@unchanging
 class Query:
     """What a host wants to know before it decides.
 
@@ -120,7 +121,7 @@ class Query:
         return bool(self.message_ids or self.envids or self.consent_of or self.retry_key)
 
 
-@dataclass(frozen=True, slots=True)
+@unchanging
 class Served:
     """A partial success: these recipients (raw forward-paths) have the message with these digests."""
 
@@ -129,7 +130,7 @@ class Served:
     recipients: frozenset[bytes]
 
 
-@dataclass(frozen=True, slots=True)
+@unchanging
 class Known:
     """The ledger's answer to a :class:`Query`. ``originals`` by candidate id, several if an id was reused."""
 
@@ -139,7 +140,7 @@ class Known:
     served: tuple[Served, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@unchanging
 class Evidence:
     """One fact about one recipient, read off one message (one MDN, one DSN recipient, one reply…).
 
@@ -167,7 +168,7 @@ class Evidence:
     alias: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@unchanging
 class RecordedRecipient:
     """What was decided and done for one recipient. ``address`` is the forward-path as text.
 
@@ -191,7 +192,7 @@ class RecordedRecipient:
     confirm: Grade = Grade.CLAIMED
 
 
-@dataclass(frozen=True, slots=True)
+@unchanging
 class Record:
     """What the ledger must know of one message before the final dot.
 
@@ -218,7 +219,7 @@ class Record:
     evidence: tuple[Evidence, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@unchanging
 class Begun:
     """A durable record. ``repeated``: it continues an earlier attempt.
 

@@ -257,7 +257,7 @@ class Journal:
         self._attempts[key] = self._message, microseconds(record.at)
         self._write("message", microseconds(record.at), self._message, body, cells)
         begun = _Begun(self._message, message_id)
-        object.__setattr__(begun, "to", tuple(told))
+        begun.to = tuple(told)
         return begun
 
     def _next_attempt(self, record: Record, message: int) -> Begun:

@@ -16,6 +16,7 @@ from enum import Enum
 from hashlib import sha256
 
 from kaifu.policies.rules import Policy
+from kaifu.policies.values import unchanging
 
 from . import replies
 from .address import AddressError, envid_of, parse_mail, parse_rcpt
@@ -127,7 +128,7 @@ def _continued(match: re.Match[bytes]) -> bytes:
     return b"\r\n" if match[1] else b"\r\n "
 
 
-@dataclass(frozen=True, slots=True)
+@unchanging
 class Orders:
     """What the MTA is told, in this order: header edits (deletions from last to first), recipients, the end.
 

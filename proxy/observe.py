@@ -11,10 +11,11 @@ messages are looked up.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from hashlib import sha256
 
 from kaifu.policies.facts import Direction, Kind, Mailbox, MessageFacts, Realm, ReportFacts
+from kaifu.policies.values import unchanging
 from kaifu.proxy.addresslist import mailboxes
 from kaifu.proxy.authenticity import Border
 from kaifu.proxy.authresults import FIELD, newest
@@ -59,7 +60,7 @@ _AUTOMATIC_FIELDS = (
 _NO_REPORTS = Reports()
 
 
-@dataclass(frozen=True, slots=True)
+@unchanging
 class Observation:
     """What was learned of one message.
 

@@ -8,9 +8,10 @@ alias (:mod:`kaifu.proxy.aliases`) answers for it, but not the other way round. 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from kaifu.policies.facts import AskedBy, Mailbox
+from kaifu.policies.values import unchanging
 from kaifu.proxy.address import address_key, untagged
 from kaifu.proxy.aliases import NO_ALIASES, Aliases
 from kaifu.proxy.authenticity import Border
@@ -19,7 +20,7 @@ from kaifu.proxy.mdn import Mdn
 from kaifu.proxy.reports import Tie
 
 
-@dataclass(frozen=True, slots=True)
+@unchanging
 class Carrier:
     """The message that carries the evidence, as far as matching looks at it.
 
@@ -44,7 +45,7 @@ class Carrier:
         return str(self.authors[0]) if self.authors else ""
 
 
-@dataclass(frozen=True, slots=True)
+@unchanging
 class Answer:
     """A recorded recipient, and the mailbox that answers for it. ``alias``: it is not the recipient's own, but gets its mail."""
 
@@ -53,7 +54,7 @@ class Answer:
     alias: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@unchanging
 class Match:
     """``asked_by`` and ``original_known`` are about reports: every message that they answer is known, and who asked."""
 

@@ -18,10 +18,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from kaifu.policies.decision import Decision, DeliveryReport, Request, Source, Suppress
 from kaifu.policies.facts import AskedBy, Mailbox, MessageFacts, ReceiptRequest, domain_key
+from kaifu.policies.values import unchanging
 from kaifu.proxy.address import PathError, path_octets
 from kaifu.proxy.edits import Change, Delete, HeaderEdit, Insert
 from kaifu.proxy.envelope import Envelope, Recipient
@@ -39,7 +40,7 @@ _PLAIN_WORDS = re.compile(r"[!-+\--~]+(?:[ ,]+[!-+\--~]+)*")  # printable ASCII 
 _MAX_ADDRESS = 900  # octets: the field must stay within a line of 998 (RFC 5322 2.1.1)
 
 
-@dataclass(frozen=True, slots=True)
+@unchanging
 class RequestPlan:
     """What becomes of the read-receipt request. ``adds``: a request is written that was not there before."""
 
@@ -50,7 +51,7 @@ class RequestPlan:
     not_possible: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@unchanging
 class NotifyPlan:
     """What becomes of NOTIFY for one recipient (RFC 3461 4.1). ``notify`` counts only when ``changed``."""
 

@@ -13,7 +13,7 @@ a receipt that is withheld: what vanished is in the ledger, without subject or e
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 
 from kaifu.policies.decide import decide, strictest
@@ -22,6 +22,7 @@ from kaifu.policies.decision import Record as Keep
 from kaifu.policies.facts import AskedBy, Consent, Direction, Facts, Kind
 from kaifu.policies.reasons import sentence
 from kaifu.policies.rules import Policy
+from kaifu.policies.values import unchanging
 from kaifu.proxy.consent import people_whose_consent_matters
 from kaifu.proxy.edits import HeaderEdit
 from kaifu.proxy.envelope import Recipient
@@ -103,7 +104,7 @@ def with_message_id(edits: tuple[HeaderEdit, ...], message_id: str) -> tuple[Hea
 _ACTED = frozenset((RequestState.ADDED, RequestState.STRIPPED))
 
 
-@dataclass(frozen=True, slots=True)
+@unchanging
 class _Plan:
     """What is done for one recipient, before anybody knows what the others get."""
 
