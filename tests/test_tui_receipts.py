@@ -534,9 +534,9 @@ async def test_a_long_search_says_how_far_it_is_and_escape_stops_it(many: Path) 
         screen(seen).feed.searching = Place.of_time(NOW)
         screen(seen).go_on()
         await seen.settle()
-        assert "Searched back to 2026-11-20, going on; escape stops." in seen.lines()[STATUS]
+        assert "back to 2026-11-20, esc stops" in seen.lines()[STATUS]
         await seen.press("escape")
-        assert "Stopped at 2026-11-20; r goes on." in seen.lines()[STATUS]
+        assert "stopped at 2026-11-20, r goes on" in seen.lines()[STATUS]
         assert screen(seen).feed.stopped
         await seen.press("r")
         assert not screen(seen).feed.stopped

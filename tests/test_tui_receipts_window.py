@@ -329,6 +329,18 @@ def test_a_search_says_how_far_it_is_stops_when_told_to_and_goes_on_when_somebod
     assert not screen.feed.stop()
 
 
+def test_a_search_ends_once_enough_is_there() -> None:
+    ledger = Ledger(True)
+    for at in range(60):
+        ledger.add(at)
+    screen = Screen(ledger, patience=3)
+    screen.answer_one()
+    assert screen.feed.searching is not None
+    screen.answer_all()
+    assert screen.feed.searching is None
+    assert not screen.feed.window.below.closed
+
+
 def test_what_had_no_answer_is_asked_again_when_the_ledger_is_back() -> None:
     screen = Screen(Ledger(True, [(1, 1)], 1))
     ask = screen.feed.next()

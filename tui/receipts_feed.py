@@ -256,6 +256,8 @@ class Feed(Generic[Listed, Where]):
             window.extend(rows, edge, below=ask.down)
         self._down = ask.down
         self.loaded = True
+        if not self.stopped and self._more(True) is None and self._more(False) is None:
+            self.searching = None
 
     def _take_again(self, ask: Ask[Where], page: Page[Listed, Where]) -> None:
         window, stretch = self.window, self._stretch

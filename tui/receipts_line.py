@@ -48,8 +48,8 @@ class TypedLine(SafeInput):
     """The line itself. Keys that mean something else in a list of receipts mean here what they mean in a line."""
 
     BINDINGS: ClassVar[list[Any]] = [
-        Binding("tab", "offer(1)", later("Complete"), priority=True),
-        Binding("shift+tab", "offer(-1)", later("Complete with the one before"), show=False, priority=True),
+        Binding("tab", "offer(1)", later("Complete")),
+        Binding("shift+tab", "offer(-1)", later("Complete with the one before"), show=False),
         Binding("up", "recall(-1)", later("Asked before"), key_display="up"),
         Binding("down", "recall(1)", later("Asked after"), show=False),
     ]

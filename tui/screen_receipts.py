@@ -349,12 +349,12 @@ class ReceiptsScreen(ReceiptActs):
             return ""
         day = local(place.at, self.zone)[:10] if self.by_time else ""
         if self.feed.stopped:
-            return say("Stopped at {day}; r goes on.", day=day) if day else say("Stopped; r goes on.")
+            return say("stopped at {day}, r goes on", day=day) if day else say("stopped, r goes on")
         if not day:
-            return say("Searching; escape stops.")
+            return say("searching, esc stops")
         if self.feed.down == self.shown.newest_first:
-            return say("Searched back to {day}, going on; escape stops.", day=day)
-        return say("Searched up to {day}, going on; escape stops.", day=day)
+            return say("back to {day}, esc stops", day=day)
+        return say("up to {day}, esc stops", day=day)
 
     def _what(self) -> Any:
         """What is shown, in which order, how many there are and what is new: always on one line."""
