@@ -24,7 +24,10 @@ from .access import Role
 from .ledger import LedgerError
 from .ledger_acts import WHAT
 from .ledger_anchor import Anchor
+from .ledger_answerers import Answer
+from .ledger_apart import Unmatched
 from .ledger_audit import Act, ActFilter, ActPlace, PolicyVersion
+from .ledger_chain import ChainState, SealedEntry, Seals
 from .ledger_desk_core import GivenUpError
 from .ledger_desk_read import Handover, Reading
 from .ledger_detail import Detail
@@ -41,9 +44,9 @@ from .ledger_tally import AnchorPlace, Attention, Tally
 from .settings import Anchors
 
 __all__ = [
-    "CONFIRMED_BY", "WHAT", "Act", "ActFilter", "ActPlace", "AnchorPlace", "Attention", "Counted", "Desk", "Detail",
-    "Filling", "Filter", "GivenUpError", "Handover", "Newest", "Order", "Page", "Place", "PolicyVersion", "Row",
-    "Tally",
+    "CONFIRMED_BY", "WHAT", "Act", "ActFilter", "ActPlace", "AnchorPlace", "Answer", "Attention", "ChainState", "Counted",
+    "Desk", "Detail", "Filling", "Filter", "GivenUpError", "Handover", "Newest", "Order", "Page", "Place",
+    "PolicyVersion", "Row", "SealedEntry", "Seals", "Tally", "Unmatched",
 ]  # fmt: skip
 
 
@@ -100,9 +103,14 @@ class Desk(Reading):
             return journal.consent(address_key, consent, self.actor, note)
 
     def seal(self, anchors: Anchors, now: datetime) -> tuple[Anchor | None, list[str]]:
-        """Send the head to those places that do not have it: what was sent, if anything, and a sentence for each that failed."""
+        """Send the head to those places that do not have it: what was sent, if anything, and a sentence for each that failed.
+
+        LedgerError when the settings name no place.
+        """
         sent, failed = list[str](), list[str]()
         with self._open(Role.ADMIN, "ledger seal") as db:
+            if not places_of(anchors):
+                raise LedgerError("the settings name no place under anchors: (file, command or mail); or use --print")
             anchor = newest_anchor(db, now)
             places = [] if anchor is None else behind(db, places_of(anchors))
         if anchor is None:

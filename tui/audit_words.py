@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from datetime import tzinfo
 from typing import Any
 
-from kaifu.proxy.ledger_audit import Act
+from kaifu.proxy.ledger_desk import Act
 from kaifu.proxy.ledger_shown import local
 
 from .detail_words import called
