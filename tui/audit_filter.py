@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime, tzinfo
 
-from kaifu.proxy.ledger_acts import WHAT
-from kaifu.proxy.ledger_audit import ActFilter
 from kaifu.proxy.ledger_cli import moment
+from kaifu.proxy.ledger_desk import WHAT, ActFilter
 from kaifu.proxy.ledger_shown import local
 
 from .attempts import NotDoneError

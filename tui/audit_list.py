@@ -19,7 +19,7 @@ from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
-from kaifu.proxy.ledger_audit import Act, ActPlace
+from kaifu.proxy.ledger_desk import Act, ActPlace
 from kaifu.proxy.ledger_shown import local
 
 from .audit_words import actor, told_act

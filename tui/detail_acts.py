@@ -16,8 +16,7 @@ from pathlib import Path
 
 from kaifu.proxy.ledger_anchor import Anchor
 from kaifu.proxy.ledger_cli import NewFile, moment
-from kaifu.proxy.ledger_desk import Desk, Filter, Handover
-from kaifu.proxy.ledger_read import Row
+from kaifu.proxy.ledger_desk import Desk, Filter, Handover, Row
 from kaifu.proxy.ledger_shown import name_of
 
 from .asking import Question

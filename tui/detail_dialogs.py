@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding
 
-from kaifu.proxy.ledger_read import Row
+from kaifu.proxy.ledger_desk import Row
 from kaifu.proxy.ledger_shown import local
 
 from . import detail_acts

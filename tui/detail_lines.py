@@ -12,11 +12,8 @@ from datetime import tzinfo
 from typing import Any, NamedTuple
 
 from kaifu.proxy.ledger import EvidenceKind, Verdict
-from kaifu.proxy.ledger_answerers import Answer
-from kaifu.proxy.ledger_bodies import REPORTS
-from kaifu.proxy.ledger_detail import Detail
+from kaifu.proxy.ledger_desk import Answer, Detail, Row
 from kaifu.proxy.ledger_entries import at_value
-from kaifu.proxy.ledger_read import Row
 from kaifu.proxy.ledger_shown import local, name_of
 from kaifu.proxy.ledger_states import State
 from kaifu.proxy.ledger_timeline import message_object, recipient_object
@@ -41,6 +38,7 @@ from .look import Marks
 from .statewords import graded, marked
 from .words import later, say
 
+_REPORTS = ("mdn", "dsn")
 MOST_EVENTS = 1000
 MOST_TEXT = 4000
 """Characters of one text from a report."""
@@ -347,7 +345,7 @@ def _others(found: Detail, message: dict[str, Any], how: Shown) -> Iterator[Told
                 yield Told(say("about message {number}", number=one["message"]), deep=4)
             for each in more:
                 yield each._replace(label="", deep=4)
-    if found.unmatched or (message["kind"] in REPORTS and not found.carried):
+    if found.unmatched or (message["kind"] in _REPORTS and not found.carried):
         yield from title(say("It is evidence of no message that is known here"))
         for apart in found.unmatched:
             yield Told(unmatched(apart.kind, apart.value, apart.by, apart.cited))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import tzinfo
 
-from kaifu.proxy.ledger_chain import MOST_ENTRIES, SealedEntry, Seals
+from kaifu.proxy.ledger_desk import SealedEntry, Seals
 from kaifu.proxy.ledger_shown import local
 
 from .detail_lines import Facts
@@ -46,8 +46,8 @@ def told_proof(seals: Seals, asked: int, zone: tzinfo) -> Iterator[Told]:
         yield Told(say("Not intact: this is not what was sealed. Have the whole ledger verified."), style="bold")
     else:
         yield Told(say("Intact: each entry is what was sealed, up to the newest head."), style="bold")
-    if asked > MOST_ENTRIES:
-        yield Told(say("Only the first {n} of {all} entries were looked at.", n=MOST_ENTRIES, all=f"{asked:,}"))
+    if asked > len(seals.entries):
+        yield Told(say("Only the first {n} of {all} entries were looked at.", n=len(seals.entries), all=f"{asked:,}"))
     yield from title(say("Entries"))
     for one in seals.entries:
         yield from _entry(one, seals, zone)

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from kaifu.proxy.ledger_detail import Detail
+from kaifu.proxy.ledger_desk import Detail
 from kaifu.proxy.ledger_entries import Entry
 
 from .detail_words import KINDS, called

@@ -12,10 +12,9 @@ from datetime import tzinfo
 
 from kaifu.proxy.health import Verified
 from kaifu.proxy.ledger_anchor import Anchor
-from kaifu.proxy.ledger_chain import ChainState
 from kaifu.proxy.ledger_check import Finding
+from kaifu.proxy.ledger_desk import Attention, ChainState
 from kaifu.proxy.ledger_shown import local
-from kaifu.proxy.ledger_tally import Attention
 from kaifu.proxy.ledger_verify import NOT_COVERED, Report
 
 from .detail_words import PLACES, called
@@ -184,17 +183,21 @@ def proves(report: Report, anchors: Sequence[Anchor]) -> Iterator[str]:
     """What a verification shows, and what it does not."""
     best = max(report.holding, key=lambda anchor: anchor.last, default=None)
     if not report.intact:
-        known = [finding.entry for finding in report.findings if finding.entry is not None]
-        good = max(min(known) - 1, 0) if known else 0
-        if good:
-            yield say("Entries 1 to {entry} agree with everything that comes before them.", entry=f"{good:,}")
+        if report.good_until == 1:
+            yield say("Entry 1 agrees with everything that comes before it.")
+        elif report.good_until:
+            yield say(
+                "Entries 1 to {entry} agree with everything that comes before them.", entry=f"{report.good_until:,}"
+            )
     elif best is not None:
         yield say(
             "Since {at} nothing up to entry {entry} was changed, removed, inserted or reordered.",
             at=best.at,
             entry=f"{best.last:,}",
         )
-        if best.last < report.entries:
+        if best.last + 1 == report.entries:
+            yield say("Of entry {entry} this shows that it agrees with the others.", entry=f"{report.entries:,}")
+        elif best.last < report.entries:
             yield say(
                 "Of entries {first} to {last} this shows that they agree with one another.",
                 first=f"{best.last + 1:,}",

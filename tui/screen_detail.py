@@ -16,8 +16,7 @@ from textual.app import ComposeResult
 
 from kaifu.proxy.access import Role
 from kaifu.proxy.display import visible
-from kaifu.proxy.ledger_detail import Detail
-from kaifu.proxy.ledger_read import Row
+from kaifu.proxy.ledger_desk import Detail, Row
 from kaifu.proxy.ledger_shown import local
 
 from . import detail_acts

@@ -18,9 +18,7 @@ from textual.widgets import Static
 from kaifu.proxy.access import Role
 from kaifu.proxy.health import read_verified
 from kaifu.proxy.ledger_anchor import Anchor
-from kaifu.proxy.ledger_apart import Unmatched
-from kaifu.proxy.ledger_audit import Act, ActFilter, ActPlace
-from kaifu.proxy.ledger_desk import Desk
+from kaifu.proxy.ledger_desk import Act, ActFilter, ActPlace, Desk, Unmatched
 from kaifu.proxy.ledger_places import places_of
 from kaifu.proxy.ledger_shown import local
 

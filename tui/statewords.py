@@ -6,7 +6,7 @@ many answered is told, never a double mark.
 
 from __future__ import annotations
 
-from kaifu.proxy.ledger_read import Row
+from kaifu.proxy.ledger_desk import Row
 from kaifu.proxy.ledger_states import GRADED, State, mark
 
 from .look import Marks
