@@ -113,7 +113,7 @@ def way(start: int, end: int) -> Iterator[int]:
 
 
 # What proof.json must hold.
-FORM = 1
+FORM, MALFORMED = 1, "proof.json is not of the form in which kaifu writes it: something is missing, or of another kind"
 FAULTS = (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError)
 
 
@@ -140,7 +140,7 @@ class Proof:
             must([each["entry"] for each in given["entries"]] == sorted(self.batch_of), "the entries are not in order")
             self.entries = [self._check_entry(**each) for each in given["entries"]]
         except FAULTS as error:
-            raise ProofError(str(error) if isinstance(error, ProofError) else f"proof.json: {error!r}") from None
+            raise ProofError(str(error) if isinstance(error, ProofError) else MALFORMED) from None
 
     def _check_ways(self, starts: list[int], batches: list[int]) -> None:
         """Those batches must be there that lead from the newest to each anchor, and from each anchor to the entries; no others."""

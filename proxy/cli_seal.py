@@ -24,7 +24,6 @@ from .ledger_anchor import Anchor
 from .ledger_check import Finding
 from .ledger_cli import Failure, at_desk, chosen, given_anchors, ledger_options, right_now
 from .ledger_desk import Desk
-from .ledger_places import places_of
 from .ledger_verify import NOT_COVERED, Report
 from .settings import Anchors, config_path, load_settings
 
@@ -103,9 +102,10 @@ def _proves(report: Report, anchors: list[Anchor]) -> list[str]:
     lines = []
     best = max(report.holding, key=lambda anchor: anchor.last, default=None)
     if not report.intact:
-        good = _good_until(report)
-        if good:
-            lines.append(f"Entries 1 to {good} agree with everything that comes before them.")
+        if report.good_until == 1:
+            lines.append("Entry 1 agrees with everything that comes before it.")
+        elif report.good_until:
+            lines.append(f"Entries 1 to {report.good_until} agree with everything that comes before them.")
     elif best is not None:
         lines.append(
             f"Since {best.at} nothing up to entry {best.last} (batch {best.batch}) was changed, removed, inserted or reordered."
@@ -121,12 +121,6 @@ def _proves(report: Report, anchors: list[Anchor]) -> list[str]:
         )
     lines.append(f"Not covered: the tables {', '.join(NOT_COVERED)}; and whether what was recorded was true.")
     return lines
-
-
-def _good_until(report: Report) -> int:
-    """The last entry before the first finding, which may name an entry that there never was; 0 when there is none."""
-    known = [finding.entry for finding in report.findings if finding.entry is not None]
-    return max(min(*known, report.entries + 1) - 1, 0) if known else report.entries
 
 
 def _as_json(report: Report, anchors: list[Anchor]) -> dict[str, Any]:
@@ -168,10 +162,7 @@ def seal_command(only_print: bool, config: str | None, ledger_url: str | None) -
                 raise Failure("the ledger is empty: there is nothing to seal yet")
             click.echo(str(anchor))
             return
-        anchors = _anchors_of(config)
-        if not places_of(anchors):
-            raise Failure("the settings name no place under anchors: (file, command or mail); or use --print")
-        sent, failed = desk.seal(anchors, datetime.now(UTC))
+        sent, failed = desk.seal(_anchors_of(config), datetime.now(UTC))
     if sent is not None:
         click.echo(str(sent))
     elif not failed:

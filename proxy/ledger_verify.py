@@ -59,6 +59,12 @@ class Report:
     def intact(self) -> bool:
         return not self.problems
 
+    @property
+    def good_until(self) -> int:
+        """The last entry before the first finding, which may name an entry that there never was; 0 when there is none."""
+        known = [finding.entry for finding in self.findings if finding.entry is not None]
+        return max(min(*known, self.entries + 1) - 1, 0) if known else self.entries
+
 
 @dataclass
 class _Found:

@@ -675,6 +675,34 @@ def test_an_entry_of_a_later_batch_than_any_anchor_is_told(members: Members) -> 
     assert problem == "entry 16 is of batch 8, and no anchor is as late as that"
 
 
+def _missing(given: dict[str, Any]) -> None:
+    del given["version"]
+
+
+def _of_another_kind(given: dict[str, Any]) -> None:
+    given["entries"] = 7
+
+
+def _no_hexadecimal(given: dict[str, Any]) -> None:
+    given["head"] = "x"
+
+
+def _one_field_more(given: dict[str, Any]) -> None:
+    given["entries"][0]["more"] = 1
+
+
+@pytest.mark.parametrize("change", [_missing, _of_another_kind, _no_hexadecimal, _one_field_more])
+def test_a_proof_that_is_malformed_is_said_to_be_in_a_sentence(
+    members: Members, change: Callable[[dict[str, Any]], None]
+) -> None:
+    given = json.loads(members["proof.json"])
+    change(given)
+    malformed = [bundle_verifier.MALFORMED]
+    assert check({**members, "proof.json": written(given)}).problems == malformed
+    for octets in (b"[" * 200_000, b"\xff", b"{}", b"7", b"{"):
+        assert check({**members, "proof.json": octets}).problems == malformed
+
+
 def test_members_that_are_missing_or_do_not_belong_are_found(members: Members) -> None:
     for name in members:
         rest = {other: octets for other, octets in members.items() if other != name}

@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 from tests import tampering
 from tests.ledger_values import journal, record, store, to
 
+from kaifu.proxy.access import Caller
 from kaifu.proxy.cli import cli
 from kaifu.proxy.ledger_anchor import Anchor, anchor_of, anchors_in
 from kaifu.proxy.ledger_file import prepare
@@ -244,6 +245,18 @@ def test_to_seal_needs_a_place(site: Site) -> None:
     done = site.run("seal")
     assert done.exit_code == 2
     assert "the settings name no place under anchors:" in done.stderr
+
+
+def test_whether_there_is_a_place_is_told_to_nobody_without_the_role(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kaifu.proxy.ledger_cli.caller", lambda: Caller(4_000_000, "alice"))
+    done = site.run("seal")
+    assert done.exit_code == 2
+    assert done.stderr.startswith("kaifu ledger seal needs the role admin, and alice has no role;")
+    with closing(sqlite3.connect(site.path)) as db:
+        (body,) = db.execute("SELECT body FROM entries ORDER BY id DESC LIMIT 1").fetchone()
+    assert [json.loads(body)[key] for key in ("kind", "what", "needs")] == ["refused", "ledger seal", "admin"]
 
 
 def test_an_anchor_goes_into_a_file_once_and_it_is_on_record(site: Site) -> None:

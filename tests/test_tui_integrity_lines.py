@@ -149,10 +149,19 @@ def test_what_a_verification_proves_depends_on_the_anchors_that_hold(ledger: Pat
     assert "Without an anchor this shows that everything in the file agrees" in without
     held = " ".join(proves(looked_at(ledger, anchor), [anchor]))
     assert f"Since {anchor.at} nothing up to entry 8 was changed, removed, inserted or reordered." in held
-    assert "Of entries 9 to 9 this shows that they agree with one another." in held
+    assert "Of entry 9 this shows that it agrees with the others." in held
     assert "Without an anchor" not in held
     for text in (without, held):
         assert "Not covered: the tables counts, served" in text
+
+
+def test_no_entry_is_called_good_that_there_never_was(ledger: Path) -> None:
+    anchor = anchor_of(ledger)
+    ahead = anchor._replace(batch=anchor.batch + 50, last=anchor.last + 50)
+    with store(ledger) as opened:
+        last = opened.db.execute("SELECT max(id) FROM entries").fetchone()[0]
+    text = " ".join(proves(looked_at(ledger, ahead), [ahead]))
+    assert f"Entries 1 to {last} agree with everything that comes before them." in text
 
 
 def _change_a_cell(opened: Store) -> None:
