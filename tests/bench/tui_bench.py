@@ -15,15 +15,15 @@ screen's own process takes meanwhile.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
+import math
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -32,7 +32,7 @@ sys.path.append(str(Path(__file__).resolve().parents[2]))
 
 from tests.bench import ledger_rate, tui_questions, tui_screens
 from tests.bench.measuring import machine, show
-from tests.bench.tui_terminal import Terminal
+from tests.bench.tui_terminal import HOME, PAGE_DOWN, Terminal
 
 PARTS = ("questions", "screens", "beside")
 Figures = dict[str, dict[str, float]]
@@ -64,44 +64,15 @@ def questions(ledger: Path, rounds: int) -> Figures:
     return {name: asdict(timed) for name, timed in tui_questions.ask(ledger, rounds)}
 
 
-def in_own_process(what: str) -> Callable[[Path, int], Figures]:
-    """The same in a process of its own, so that its memory is nobody else's."""
-
-    def run(ledger: Path, rounds: int) -> Figures:
-        command: list[str | Path] = [
-            sys.executable,
-            __file__,
-            "--part",
-            what,
-            "--ledgers",
-            ledger,
-            "--rounds",
-            str(rounds),
-        ]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-        if done.returncode:
-            sys.exit(f"{what} of {ledger} could not be measured")
-        found: Figures = json.loads(done.stdout)
-        return found
-
-    return run
-
-
-def printed(title: str, column: str, small: Figures, large: Figures, unit: str) -> None:
-    """A table of both ledgers; ``column``: whose growth is shown."""
+def printed(title: str, column: str, small: Figures, large: Figures) -> None:
+    """A table of both ledgers; ``column``: whose growth is shown. The other columns are of the larger."""
     others = [name for name in next(iter(large.values())) if name != column]
-    print(
-        f"\n{title:<46}{'smaller':>10}{'larger':>10}{'growth':>8}"
-        + "".join(f"{name:>10}" for name in others)
-        + f"   {unit}"
-    )
+    print(f"\n{title:<46}{'smaller':>10}{'larger':>10}{'growth':>8}" + "".join(f"{name:>10}" for name in others))
     for name, figures in large.items():
-        before = small.get(name, {}).get(column)
-        growth = f"{figures[column] / before:8.1f}" if before and before > 0 else f"{'':8}"
-        told = f"{before:10.1f}" if before is not None else f"{'':10}"
-        print(
-            f"{name:<46}{told}{figures[column]:10.1f}{growth}" + "".join(f"{figures[other]:10.1f}" for other in others)
-        )
+        before = small[name][column] if name in small else math.nan
+        growth = f"{figures[column] / before:8.1f}" if before else " " * 8
+        more = "".join(f"{figures[other]:10.1f}" for other in others)
+        print(f"{name:<46}{before:10.1f}{figures[column]:10.1f}{growth}{more}")
 
 
 # --- what an open screen costs the relay ------------------------------------------------------------------------
@@ -127,7 +98,6 @@ def _moving(terminal: Terminal, keys: str, seconds: float = 0.2) -> Iterator[Non
         thread.join()
 
 
-PAGE_DOWN, HOME = "\x1b[6~", "\x1b[H"
 OPEN: dict[str, tuple[str, str]] = {
     "overview open": ("1", ""),
     "receipts open": ("2", ""),
@@ -188,11 +158,7 @@ def main() -> None:
     options.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
     options.add_argument("--directory", type=Path, help="where to make ledgers (default: the temporary directory)")
     options.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
-    options.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
     chosen = options.parse_args()
-    if chosen.part:
-        print(json.dumps(_part(chosen.part)(chosen.ledgers[0], chosen.rounds)))
-        return
     if chosen.ledgers and len(chosen.ledgers) != 2:
         options.error("two ledgers are compared: the smaller and the larger")
     folder = Path(tempfile.mkdtemp(prefix="kaifu-tui-bench-", dir=chosen.directory))
@@ -209,31 +175,21 @@ def main() -> None:
         shutil.rmtree(folder)
 
 
-def _part(name: str) -> Callable[[Path, int], Figures]:
-    if name == "questions":
-        return questions
-    return lambda ledger, rounds: asyncio.run(tui_screens.measure(ledger, rounds))
-
-
 def measured(small: Path, large: Path, chosen: argparse.Namespace) -> dict[str, dict[str, Figures]]:
     """All that was asked for, printed as it comes."""
     found: dict[str, dict[str, Figures]] = {}
-    for part, title, column in (
-        ("questions", "below the screens, ms", "again"),
-        ("screens", "on the screen, ms", "again"),
+    for part, ask, title, column in (
+        ("questions", questions, "below the screens, ms", "again"),
+        ("screens", tui_screens.measure, "from a key to what it brings, ms", "median"),
     ):
         if part in chosen.only:
-            show(f"{part} of the smaller ledger")
-            before = in_own_process(part)(small, chosen.rounds)
-            show(f"{part} of the larger ledger")
-            after = in_own_process(part)(large, chosen.rounds)
+            both = []
+            for which, ledger in (("smaller", small), ("larger", large)):
+                show(f"{part}: the {which} ledger")
+                both.append(ask(ledger, chosen.rounds))
             show("")
-            printed(title, column, before, after, "of the larger")
-            found[part] = {"smaller": before, "larger": after}
-    if "screens" in chosen.only:
-        before, after = ({**tui_screens.started(ledger, chosen.rounds)} for ledger in (small, large))
-        printed("a terminal's first sight", "median", before, after, "ms; octets in MB")
-        found["start"] = {"smaller": before, "larger": after}
+            printed(title, column, *both)
+            found[part] = dict(zip(("smaller", "larger"), both, strict=True))
     if "beside" in chosen.only:
         figures = beside(large, chosen.rounds, chosen.rows)
         columns = ("ratio", "least", "most", "messages/s", "processor")

@@ -1,108 +1,62 @@
-"""What a key takes on the screens over a ledger, and what a terminal sees first.
+"""What somebody sees at a terminal, and when: from the command to the first rows, and from a key to the rows that it brings; with the memory that takes.
 
-For :mod:`tests.bench.tui_bench`. :func:`measure` drives the application without a terminal, key by key, until everything that a key brought about is on
-the screen. :func:`started` runs the installed command in a terminal: from its start to the first screen, its figures and the first rows, and its memory.
+For :mod:`tests.bench.tui_bench`. The installed command runs in a terminal; what must appear there is worked out from the ledger beforehand
+(recipients of the rows that fit), and the time is that until most of it was written. Nothing but a terminal would be quicker.
 """
 
 from __future__ import annotations
 
 import math
-import resource
 import sqlite3
 import statistics
 import sys
 import time
-from contextlib import closing, suppress
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
-from tests.bench.organisation import FREQUENT, RARE
-from tests.bench.tui_questions import Facts, facts_of
-from tests.bench.tui_terminal import Terminal
-from textual.pilot import Pilot
-from textual.worker import WorkerCancelled
+from tests.bench.organisation import DAY, FREQUENT, RARE
+from tests.bench.tui_questions import Facts, facts_of, fill_index
+from tests.bench.tui_terminal import CLEAR, END, ENTER, ESCAPE, HOME, PAGE_DOWN, Terminal
 
-from kaifu.proxy.access import access, caller
-from kaifu.proxy.ledger_cli import Chosen
-from kaifu.proxy.settings import Roles
-from kaifu.tui.app import KaifuApp
+from kaifu.proxy.ledger_keys import search_key
 
-SIZE = (140, 40)
-Keys = tuple[str, ...]
 _IDLE = 5.0
 """Seconds for which nothing happens."""
+_SEEN = 8
+"""Rows that are looked for, of which half must have come."""
+_CELLS = 12
+"""Characters of an address that fit."""
+_HEIGHT = 34
+"""Rows that a screen holds, or a few more."""
+
+Figures = dict[str, dict[str, float]]
 
 
-def _filter(text: str) -> Keys:
-    """Type a filter and take it."""
-    return ("slash", "ctrl+u", *text, "enter")
+@dataclass(frozen=True)
+class Step:
+    """``keys`` bring about that most of ``rows`` are seen. ``typed``: what is written before, and by which sign each part of it was taken; ``after``: leads back to the whole list."""
+
+    keys: str
+    rows: tuple[str, ...]
+    typed: tuple[tuple[str, str], ...] = ()
+    after: str = ""
 
 
-def keys(known: Facts) -> dict[str, tuple[Keys, Keys]]:
-    """What is pressed and measured, and what undoes it."""
-    whole = _filter("")
+def measure(ledger: Path, rounds: int) -> Figures:
+    """Milliseconds and megabytes: medians, and the extremes. The index of subjects is filled before: what somebody finds who was here yesterday."""
+    found: dict[str, list[float]] = {}
+    steps = dict(_steps(ledger))
+    fill_index(ledger)
+    for _ in range(rounds):
+        with Terminal("--ledger", f"sqlite:///{ledger}") as terminal:
+            for name, value in _session(terminal, steps):
+                found.setdefault(name, []).append(math.nan if value is None else value)
     return {
-        "a key that does nothing": (("f12",), ()),
-        "receipts, from the overview": (("2",), ("1",)),
-        "page down": (("pagedown",), ()),
-        "the end": (("end",), ("home",)),
-        "back to the start": (("home",), ("end",)),
-        "no answer only": (("n",), ("n",)),
-        f"filter {FREQUENT}": (_filter(FREQUENT), whole),
-        f"filter {RARE}": (_filter(RARE), whole),
-        "filter state:failed": (_filter("state:failed"), whole),
-        "filter to: a person": (_filter(f"to:{known.person}"), whole),
-        "filter to:@domain": (_filter(f"to:@{known.domain}"), whole),
-        "open a detail": (("enter",), ("escape",)),
-        "the whole list again": (whole, ()),
-        "overview, from the receipts": (("1",), ("2",)),
+        name: {"median": statistics.median(all_), "least": min(all_), "most": max(all_)} for name, all_ in found.items()
     }
-
-
-async def measure(ledger: Path, rounds: int) -> dict[str, dict[str, float]]:
-    """Milliseconds for each: the first time, and the median of later ones."""
-    known, found = facts_of(ledger), {}
-    app = KaifuApp(Chosen(ledger, ZoneInfo("Asia/Tokyo"), access(caller(), Roles())), None, None, pulse_seconds=None)
-    app.animation_level = "none"
-    begin = time.perf_counter()
-    async with app.run_test(size=SIZE) as pilot:
-        await _settle(app, pilot)
-        start = 1e3 * (time.perf_counter() - begin)
-        found["the first screen, in a process that runs"] = {"again": start, "first": start}
-        for name, (pressed, undone) in keys(known).items():
-            if name == "page down":
-                await _press(app, pilot, ("2",))
-            took = []
-            for _ in range(rounds + 1):
-                took.append(1e3 * await _press(app, pilot, pressed))
-                await _press(app, pilot, undone)
-            found[name] = {"again": statistics.median(took[1:]), "first": took[0]}
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-    found["peak memory, MB"] = {"again": peak, "first": peak}
-    return found
-
-
-async def _press(app: KaifuApp, pilot: Pilot[None], pressed: Keys) -> float:
-    """Seconds until nothing is left to do."""
-    begin = time.perf_counter()
-    if pressed:
-        await pilot.press(*pressed)
-        await _settle(app, pilot)
-    return time.perf_counter() - begin
-
-
-async def _settle(app: KaifuApp, pilot: Pilot[None]) -> None:
-    while True:
-        await pilot.pause()
-        running = [worker for worker in app.workers if not worker.is_finished]
-        if not running:
-            return
-        for worker in running:
-            with suppress(WorkerCancelled):
-                await worker.wait()
-
-
-# --- in a terminal ----------------------------------------------------------------------------------------------
 
 
 def wait_for_start(terminal: Terminal) -> float:
@@ -113,39 +67,92 @@ def wait_for_start(terminal: Terminal) -> float:
     return drawn
 
 
-def started(ledger: Path, rounds: int) -> dict[str, dict[str, float]]:
-    """Medians and the extremes of what is seen when, in milliseconds after the command; and memory."""
-    found: dict[str, list[float]] = {}
+def _session(terminal: Terminal, steps: dict[str, Step]) -> Iterator[tuple[str, float | None]]:
+    drawn = wait_for_start(terminal)
+    yield "start to the first screen", 1e3 * (drawn - terminal.began)
+    whole = steps[LIST].rows
+    complete = terminal.wait_for_some(steps[OVERVIEW].rows, _SEEN // 2)
+    yield "start to its newest answers", complete and 1e3 * (complete - terminal.began)
+    terminal.rest()
+    yield "memory, MB: overview", terminal.resident / 1e6
+    for name, step in steps.items():
+        if step.typed:
+            for keys, sign in step.typed:
+                terminal.press(keys)
+                if terminal.wait(lambda shown, sign=sign: sign in shown, 20) is None:  # type: ignore[misc]
+                    sys.exit(f"no {sign} came of {keys!r}:\n{terminal.text()[:5000]}")
+        pressed = terminal.press(step.keys)
+        seen = terminal.wait_for_some(step.rows, max(1, min(_SEEN, len(step.rows)) // 2), 30)
+        yield name, seen and 1e3 * (seen - pressed)
+        terminal.rest()
+        if step.after:
+            terminal.press(step.after)
+            terminal.wait_for_some(whole, _SEEN // 2, 30)
+            terminal.rest()
+    yield "memory, MB: after all this", terminal.resident / 1e6
+    before, since = terminal.cpu, time.monotonic()
+    time.sleep(_IDLE)
+    yield "processor while nothing happens, 1/1000", 1e3 * (terminal.cpu - before) / (time.monotonic() - since)
 
-    def note(name: str, value: float | None) -> None:
-        found.setdefault(name, []).append(math.nan if value is None else value)
 
-    answered, received = _newest(ledger)
-    for _ in range(rounds):
-        with Terminal("--ledger", f"sqlite:///{ledger}") as terminal:
-            began = terminal.began
-            drawn = wait_for_start(terminal)
-            complete = terminal.wait_for_some(answered)
-            note("first screen drawn", 1e3 * (drawn - began))
-            note("first screen with its figures", complete and 1e3 * (complete - began))
-            pressed = terminal.press("2")
-            rows = terminal.wait_for_some(received)
-            note("first rows of the list after its key", rows and 1e3 * (rows - pressed))
-            note("start to first rows of the list", rows and complete and 1e3 * (complete - began + rows - pressed))
-            note("resident memory, MB", terminal.resident / 1e6)
-            before, since = terminal.cpu, time.monotonic()
-            time.sleep(_IDLE)
-            note("processor while nothing happens, 1/1000", 1e3 * (terminal.cpu - before) / (time.monotonic() - since))
-    return {
-        name: {"median": statistics.median(all_), "least": min(all_), "most": max(all_)} for name, all_ in found.items()
-    }
+_MAIL = "m.kind = 'mail'"
+"""What the list shows at first."""
+LIST, OVERVIEW = "receipts, from the overview", "overview, from the receipts"
 
 
-def _newest(ledger: Path) -> tuple[list[str], list[str]]:
-    """What the overview and the list show first: addresses, as far as they fit."""
+def _steps(ledger: Path) -> Iterator[tuple[str, Step]]:
+    """What is done, one after another, and what must be seen then."""
+    known = facts_of(ledger)
     with closing(sqlite3.connect(f"file:{ledger}?mode=ro", uri=True)) as db:
+        whole = _rows(db, _MAIL)
+        yield LIST, Step("2", whole)
+        yield "page down", Step(PAGE_DOWN, _rows(db, _MAIL, skip=_HEIGHT))
+        yield "the end", Step(END, _rows(db, _MAIL, way="ASC"))
+        yield "back to the start", Step(HOME, whole)
+        for text, condition, values in _filters(known):
+            yield f"filter {text}", Step(ENTER, _rows(db, condition, *values), _line(text), ESCAPE)
+        day = datetime.fromtimestamp((known.newest - 380 * DAY) // 1_000_000, UTC).date()
+        end = (day - date(1970, 1, 1)).days * DAY + DAY
+        yield "jump to a date", Step(ENTER, _rows(db, f"{_MAIL} AND r.at < ?", end), _date(day.isoformat()), HOME)
+        (address,) = db.execute(
+            f"SELECT r.address {_FROM} WHERE {_MAIL} ORDER BY r.at DESC, r.id DESC LIMIT 1"
+        ).fetchone()
+        yield "open a detail", Step(ENTER, (address,), after=ESCAPE)
         answers = (
-            "SELECT by_address FROM evidence WHERE counts = 1 AND by_address IS NOT NULL ORDER BY entry DESC LIMIT 8"
+            "SELECT by_address FROM evidence WHERE counts = 1 AND by_address IS NOT NULL ORDER BY entry DESC LIMIT ?"
         )
-        rows = "SELECT address FROM recipients ORDER BY at DESC, id DESC LIMIT 8"
-        return tuple([each[:12] for (each,) in db.execute(query)] for query in (answers, rows))  # type: ignore[return-value]
+        yield OVERVIEW, Step("1", tuple(each[:_CELLS] for (each,) in db.execute(answers, (_SEEN,))))
+
+
+def _line(text: str) -> tuple[tuple[str, str], ...]:
+    """Into the filter line, which is emptied first: then it shows an example."""
+    return ("/", "Leave the line"), (CLEAR, "partner.example since:7d"), (text, text[-2:])
+
+
+def _date(text: str) -> tuple[tuple[str, str], ...]:
+    return ("g", "Date or time"), (text, text[-2:])
+
+
+def _filters(known: Facts) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+    """What is typed, and which rows it means."""
+    subject = "instr(m.subject, ?) > 0"
+    domain = search_key("x@" + known.domain).removesuffix("x")
+    at_domain = "r.address_key >= ? AND r.address_key < ?"
+    bounds = domain, domain[:-1] + "A"
+    yield FREQUENT, subject, (FREQUENT,)
+    yield RARE, subject, (RARE,)
+    yield "state:failed", "r.state = ?", ("failed",)
+    yield "state:waiting", "r.state = ?", ("waiting",)
+    yield f"to:{known.person}", "r.address_key = ?", (search_key(known.person),)
+    yield f"to:@{known.domain}", at_domain, bounds
+    mixed = f"{at_domain} AND r.state = ? AND {subject}"
+    yield f"to:@{known.domain} state:waiting Invoice", mixed, (*bounds, "waiting", "Invoice")
+
+
+_FROM = "FROM recipients r JOIN messages m ON m.id = r.message"
+
+
+def _rows(db: sqlite3.Connection, condition: str, *values: object, way: str = "DESC", skip: int = 0) -> tuple[str, ...]:
+    """The recipients of the first rows of a list, as far as they fit. Everything is asked plainly, by no index of a screen's choice."""
+    sql = f"SELECT r.address {_FROM} WHERE {condition} ORDER BY r.at {way}, r.id {way} LIMIT ? OFFSET ?"
+    return tuple(address[:_CELLS] for (address,) in db.execute(sql, (*values, _SEEN, skip)) if address)

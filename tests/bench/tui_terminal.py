@@ -25,6 +25,12 @@ from tests.bench.measuring import KAIFU, usage
 
 _ESCAPES = re.compile(rb"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[P\]X^_].*?(?:\x1b\\|\x07)|\x1b[ -/]*[0-~]", re.DOTALL)
 
+ENTER, ESCAPE, PAGE_DOWN, HOME, END = "\r", "\x1b", "\x1b[6~", "\x1b[H", "\x1b[F"
+CLEAR = "\x15"
+"""What stands in a line is deleted."""
+_QUIET = 0.8
+"""Seconds without output after which all that a key brought about has been written."""
+
 
 class Terminal:
     """A running ``kaifu tui`` with these words."""
@@ -94,6 +100,13 @@ class Terminal:
     def wait_for_some(self, texts: Sequence[str], least: int = 2, seconds: float = 60) -> float | None:
         """The same for at least so many of these."""
         return self.wait(lambda shown: sum(text in shown for text in texts) >= least, seconds)
+
+    def rest(self, seconds: float = 20) -> None:
+        """Wait until nothing more is written."""
+        end = time.monotonic() + seconds
+        with self._changed:
+            while self._changed.wait(_QUIET) and time.monotonic() < end:
+                pass
 
     @property
     def resident(self) -> int:
