@@ -17,7 +17,8 @@ from .ledger_filter import Condition, Stretch
 from .subjectgrams import GRAM
 
 SIZE = 4096
-"""Messages of a block, in an index that is begun now. At most 65536."""
+"""Messages of a block, in an index that is begun now."""
+MOST_SIZE = 65536
 _MOST_GRAMS = 64
 _LAST = "\U0010ffff"
 _PASSING = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM",
@@ -78,7 +79,7 @@ class Blocks:
         with at_index():
             rows = db.execute("SELECT block, earliest, latest FROM blocks ORDER BY block").fetchall()
         self.all = [Block(*map(int, row)) for row in rows]
-        if [block.number for block in self.all] != list(range(filled)):
+        if len(self.all) != filled or any(block.number != place for place, block in enumerate(self.all)):
             raise IndexFaultError("it has not the blocks that it should have")
         self.rest = Stretch(
             "messages m",

@@ -15,12 +15,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from .ledger_blocks import IndexFaultError, at_index, packed, unpacked
+from .ledger_blocks import MOST_SIZE, IndexFaultError, at_index, packed, unpacked
 from .ledger_holds import ranges_of
 from .ledger_proof import ledger_id
 from .subjectgrams import folded, grams
 
 _VERSION = 1
+_MOST_NUMBER = 2**62
 _TABLES = """
 CREATE TABLE about (
     one INTEGER PRIMARY KEY CHECK (one = 1), version INTEGER NOT NULL, ledger BLOB NOT NULL, batch INTEGER NOT NULL, head BLOB,
@@ -79,12 +80,22 @@ def about_of(index: sqlite3.Connection, ledger: sqlite3.Connection) -> About | N
         row = index.execute("SELECT version, ledger, batch, head, erased, size, filled FROM about").fetchone()
     if row is None or row[0] != _VERSION or row[1] != ledger_id(ledger):
         return None
-    about = About(*row[2:])
+    with at_index():
+        about = _sensible(*row[2:])
     if about.batch:
         found = ledger.execute("SELECT head FROM batches WHERE id = ?", (about.batch,)).fetchone()
         if found is None or found[0] != about.head:
             return None
     return about
+
+
+def _sensible(batch: Any, head: Any, erased: Any, size: Any, filled: Any) -> About:
+    """TypeError or ValueError for what no index of ours says of itself."""
+    if not (all(type(each) is int for each in (batch, erased, size, filled)) and (head is None or type(head) is bytes)):
+        raise TypeError("it does not say how far it is filled")
+    if not (0 < size <= MOST_SIZE and 0 <= filled <= _MOST_NUMBER // size and batch >= 0 and erased >= 0):
+        raise ValueError("it says that it is filled as none can be")
+    return About(batch, head, erased, size, filled)
 
 
 def messages_to(ledger: sqlite3.Connection) -> int:

@@ -16,7 +16,7 @@ from .ledger import LedgerError
 from .ledger_derive import Derived
 from .ledger_entries import Entry, decode
 from .ledger_file import begin_writing
-from .ledger_subjects import forget_subjects
+from .ledger_subjects import without_subjects
 from .migrations import DERIVED
 
 _EVERY = 2000
@@ -59,12 +59,12 @@ def rebuild(db: sqlite3.Connection, progress: Callable[[int], None] = lambda _: 
         done = _apply(db, progress)
         for statement in late:
             db.execute(statement)
-        db.execute("COMMIT")
+        with without_subjects(db):
+            db.execute("COMMIT")
     except BaseException:
         if db.in_transaction:
             db.execute("ROLLBACK")
         raise
-    forget_subjects(db)
     return done
 
 

@@ -21,7 +21,7 @@ import os
 import sqlite3
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -37,8 +37,8 @@ __all__ = [
     "IndexFaultError",
     "Subjects",
     "follow_erasures",
-    "forget_subjects",
     "search_path",
+    "without_subjects",
 ]
 
 _BUSY_SECONDS = 2.0
@@ -237,10 +237,8 @@ class Subjects:
         return db
 
     def _delete(self) -> None:
-        """Under the lock, so that nobody writes meanwhile; who reads it reads on."""
         self.close()
-        for path in _files(self._ledger):
-            path.unlink(missing_ok=True)
+        _remove(self._ledger)
 
 
 @contextmanager
@@ -252,26 +250,33 @@ def _one_moment(ledger: sqlite3.Connection) -> Iterator[None]:
         ledger.execute("ROLLBACK")
 
 
-def _with_index(db: sqlite3.Connection) -> Path | None:
-    """The file of a ledger that has an index; None when it has none, or is in memory."""
+def _file_of(db: sqlite3.Connection) -> Path | None:
+    """The file of a ledger; None when it is in memory."""
     name = db.execute("PRAGMA database_list").fetchone()[2]
-    return Path(name) if name and os.path.lexists(search_path(Path(name))) else None
+    return Path(name) if name else None
 
 
-def _forget(ledger: Path) -> None:
-    with alone(ledger.parent):
-        for path in _files(ledger):
-            path.unlink(missing_ok=True)
+def _remove(ledger: Path) -> None:
+    """Under the lock, so that nobody writes meanwhile; who reads it reads on."""
+    for path in _files(ledger):
+        path.unlink(missing_ok=True)
 
 
-def forget_subjects(db: sqlite3.Connection) -> None:
-    """Delete the index of a ledger, if it has one: what it was made from was made anew."""
-    ledger = _with_index(db)
-    if ledger is not None:
-        try:
-            _forget(ledger)
-        except OSError as error:
-            _log.error("the index of subjects %s cannot be deleted: %s; delete it", search_path(ledger), error)
+@contextmanager
+def without_subjects(db: sqlite3.Connection) -> Iterator[None]:
+    """Delete the index of a ledger, and let nobody begin one while what it is made from is made anew: to be held while that is committed.
+
+    Who is killed in between leaves a ledger without an index, never one with that of another time.
+    """
+    ledger = _file_of(db)
+    with ExitStack() as held:
+        if ledger is not None:
+            try:
+                held.enter_context(alone(ledger.parent))
+                _remove(ledger)
+            except OSError as error:
+                _log.error("the index of subjects %s cannot be deleted: %s; delete it", search_path(ledger), error)
+        yield
 
 
 def follow_erasures(db: sqlite3.Connection) -> bool:
@@ -279,16 +284,18 @@ def follow_erasures(db: sqlite3.Connection) -> bool:
 
     When that cannot be done the index is deleted. False, with a word in the log, when not even that can be.
     """
-    ledger = _with_index(db)
+    ledger = _file_of(db)
     if ledger is None:
         return True
+    # Not to look first whether there is one: somebody may be making it of what he read before the erasure.
     subjects = Subjects(ledger)
     try:
         try:
             subjects.follow(db)
         except (IndexFaultError, OSError) as error:
             _log.warning("the index of subjects %s is deleted, as it cannot be cleared: %s", search_path(ledger), error)
-            _forget(ledger)
+            with alone(ledger.parent):
+                _remove(ledger)
     except OSError as error:
         _log.error(
             "the index of subjects %s holds what was erased and cannot be deleted: %s", search_path(ledger), error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
@@ -23,6 +24,7 @@ from tests.varied_ledger import SUBJECTS, fill, fits, has, in_order
 
 from kaifu.proxy import ledger_filter, ledger_subjects
 from kaifu.proxy.ledger_erasure import clear_log, erase
+from kaifu.proxy.ledger_file import alone
 from kaifu.proxy.ledger_read import Filter, Order, page, walk
 from kaifu.proxy.ledger_rebuild import rebuild
 from kaifu.proxy.ledger_rows import Row
@@ -254,11 +256,62 @@ def test_an_index_of_another_ledger_or_of_another_past_is_not_asked_and_is_begun
     assert len(asked(third, ("更新",))) == 60
 
 
-def test_after_a_rebuild_it_is_begun_anew(path: Path) -> None:
+def test_a_rebuild_deletes_it_before_it_is_done_and_until_then_nobody_begins_another(path: Path) -> None:
     filled(path)
+    seen: list[tuple[bool, bool]] = []
+
+    def see(statement: str) -> None:
+        if statement == "COMMIT":
+            handle = os.open(path.parent, os.O_RDONLY)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                seen.append((search_path(path).exists(), False))
+            except BlockingIOError:
+                seen.append((search_path(path).exists(), True))
+            finally:
+                os.close(handle)
+
     with store(path) as opened:
+        opened.db.set_trace_callback(see)
         rebuild(opened.db)
+    assert seen == [(False, True)]
     assert not search_path(path).exists()
+
+
+def test_an_erasure_waits_for_who_is_making_the_index_of_what_he_read_before(path: Path) -> None:
+    write(path, [("鼈鼇", 5)] * 8, start=40)
+    filled(path)
+    aside = path.with_name("aside")
+    search_path(path).rename(aside)
+    forget_subject(path, set(range(41, 49)))
+    begun = threading.Event()
+    done: list[bool] = []
+    with store(path) as opened:
+        opened.db.set_trace_callback(lambda _: begun.set())
+        clearing = threading.Thread(target=lambda: done.append(clear_log(opened.db)))
+        with alone(path.parent):
+            clearing.start()
+            assert begun.wait(30)
+            aside.rename(search_path(path))
+        clearing.join()
+    assert done == [True]
+    assert "鼈鼇".encode() not in octets(path)
+
+
+@pytest.mark.parametrize(
+    "false",
+    ["size = 0", "size = 'x'", "size = 1 << 62", "filled = 'x'", "filled = -1", "filled = 1 << 40", "batch = 'x'"],
+)
+def test_an_index_that_says_of_itself_what_cannot_be_is_no_error_and_is_begun_anew(path: Path, false: str) -> None:
+    expected = asked(path, ("約",))
+    for first in (lambda: asked(path, ("約",)), lambda: filled(path, steps=1)):
+        assert filled(path) == Filling(40, 40)
+        with closing(sqlite3.connect(search_path(path))) as index:
+            index.execute(f"UPDATE about SET {false}")
+            index.commit()
+        first()
+        assert asked(path, ("約",)) == expected
+        assert filled(path) == Filling(40, 40)
 
 
 def damaged(whole: bytes, how: str) -> bytes:
