@@ -44,6 +44,9 @@ bench: $(READY) debian $(MILTER) ## the relay and the milter beside Postfix and 
 bench-large: $(READY) debian ## the screens on a ledger with ten million messages; says first how much space and time it takes
 	@$(BIN)/python tests/bench/tui_bench.py --than 1000000 --messages 10000000 --rounds 3
 
+pictures: $(READY) ## the pictures of the screens in tui/pictures, drawn by the screens themselves
+	@$(BIN)/python -m tests.pictures tui/pictures
+
 dist: $(READY) ## the wheel, and what pip needs to install it on a server, in dist/
 	@rm -rf dist && $(BIN)/python .ci/dist.py dist && ls dist
 

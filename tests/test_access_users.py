@@ -247,7 +247,7 @@ def test_people_walk_into_the_screens_through_sudo_and_see_what_their_role_opens
         assert terminal.wait_for_end() == 0
     assert site.acts(before) == []
     with walks_in(site, "auditor", LANG="ja_JP.UTF-8") as terminal:
-        terminal.wait_for("開封確認", f"{site.user('auditor')} (auditor)")
+        terminal.wait_for("開封確認", f"{site.user('auditor')} (監査者)")
         terminal.press("2")
         terminal.wait_for("suzuki@hq.partner.example")
         terminal.press("q")

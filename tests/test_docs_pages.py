@@ -86,11 +86,12 @@ def test_every_command_says_what_it_does(word: str) -> None:
         assert sub.help, f"kaifu {word} {sub.name}"
 
 
-def test_every_module_of_the_mail_path_is_on_the_map() -> None:
-    page = (ROOT / "proxy/README.md").read_text()
+@pytest.mark.parametrize("package", ["proxy", "tui"])
+def test_every_module_of_a_package_is_on_its_map(package: str) -> None:
+    page = (ROOT / package / "README.md").read_text()
     (table,) = re.findall(r"^## Modules\n(.*?)(?=^## )", page, flags=re.MULTILINE | re.DOTALL)
     named = re.findall(r"`(\w+)`", "".join(re.findall(r"^\|.*$", table, flags=re.MULTILINE)))
-    assert sorted(named) == sorted(path.stem for path in (ROOT / "proxy").glob("[a-z]*.py"))
+    assert sorted(named) == sorted(path.stem for path in (ROOT / package).glob("[a-z]*.py"))
 
 
 def test_the_changelog_knows_the_version() -> None:

@@ -87,7 +87,7 @@ def test_the_wheel_holds_what_git_knows_of_the_three_directories(wheel: Path) ->
     assert built == {
         f"kaifu/{name}"
         for name in tracked()
-        if name.startswith(("policies/", "proxy/", "tui/")) and not name.endswith(".md")
+        if name.startswith(("policies/", "proxy/", "tui/")) and not name.endswith((".md", ".svg"))
     }
 
 
@@ -101,7 +101,7 @@ def test_the_wheel_brings_the_deployment_guide_and_its_files(wheel: Path) -> Non
 def test_in_an_empty_environment_the_command_knows_its_words(installed: Path) -> None:
     shown = subprocess.run([installed / "bin/kaifu", "--help"], capture_output=True, text=True, check=False)
     assert shown.returncode == 0, shown.stderr
-    for word in ("relay", "demo", "config", "policy", "inspect", "receipts", "ledger"):
+    for word in ("relay", "tui", "demo", "config", "policy", "inspect", "receipts", "ledger"):
         assert re.search(rf"^  {word} ", shown.stdout, flags=re.MULTILINE), word
 
 

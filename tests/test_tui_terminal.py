@@ -53,7 +53,7 @@ def test_every_screen_at_80_by_24(config: Path, language: str, kind: str) -> Non
             assert too_wide(lines, 80) == []
             bar = lines[0]
             assert [column(bar, name) for name in names] == sorted(column(bar, name) for name in names)
-            assert bar.rstrip().endswith("(admin)")
+            assert bar.rstrip().endswith("(admin)" if language == "C.UTF-8" else "(管理者)")
             assert "  q " in lines[-1]
         terminal.press("q")
         assert terminal.wait_for_end() == 0

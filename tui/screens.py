@@ -23,10 +23,14 @@ from kaifu.proxy.access import Role
 from .asking import Answer, GivenUpError, Question, TroubleError
 from .keys import KeysLine
 from .look import plain
-from .words import say
+from .words import later, say
 
 if TYPE_CHECKING:
     from .app import KaifuApp
+
+
+ROLES = (later("viewer"), later("auditor"), later("admin"), later("nobody"))
+"""Every word of :class:`kaifu.proxy.access.Role`."""
 
 
 class Plain(Static):
