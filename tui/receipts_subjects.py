@@ -12,7 +12,8 @@ from collections.abc import Callable
 
 from .asking import Asker, GivenUpError, TroubleError
 
-PAUSE_SECONDS = 0.02
+PAUSE_SECONDS = 0.05
+"""At least, between two steps; and never shorter than the step was, so that at most half of a processor is taken from whoever looks."""
 AGAIN_SECONDS = 60
 
 
@@ -33,10 +34,13 @@ class SubjectIndex:
     async def fill(self) -> None:
         """Until it has caught up, or cannot."""
         self._last = self._clock()
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         try:
             while not (filling := await self._asker.ask(lambda desk: desk.index_subjects(), lane="subjects")).is_done:
                 self._progress(filling.filled / filling.of)
-                await asyncio.sleep(PAUSE_SECONDS)
+                await asyncio.sleep(max(PAUSE_SECONDS, loop.time() - began))
+                began = loop.time()
         except (GivenUpError, TroubleError):
             pass
         finally:

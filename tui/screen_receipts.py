@@ -8,6 +8,7 @@ and what comes in meanwhile are parts of one look: one entry of the audit trail 
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from datetime import datetime
 from typing import Any, ClassVar
@@ -16,40 +17,27 @@ from textual.app import ComposeResult
 
 from kaifu.proxy.access import Role
 from kaifu.proxy.ledger_desk import Counted, Desk, Filter, Order, Page, Place, Row
-from kaifu.proxy.ledger_shown import local
 
 from .asking import Asker, GivenUpError, TroubleError
 from .filterline import Known, Line, format_line, parse
 from .receipts_acts import START, ReceiptActs
-from .receipts_feed import MOST_NEWS, Ask
+from .receipts_feed import Ask
 from .receipts_line import FilterBar
 from .receipts_list import ReceiptList, Receipts
 from .receipts_rows import dotted, told
+from .receipts_status import AT_FIRST, MOST_COUNTED, how_many, news, order_of, searching
 from .receipts_subjects import SubjectIndex
 from .screens import Binding, Plain
-from .words import later, say, say_many
+from .words import later, say
 
-AT_FIRST = 10_000
-"""That there are so many is told at once; counting then goes on, while nobody asks anything else."""
-MOST_COUNTED = 1_000_000
 AGAIN_SECONDS = 2
 """What is seen is read anew at most this often."""
+_PAUSE_SECONDS = 0.05
+"""Between steps of counting what is many: nobody waits for it."""
 _MOST_STEPS = 3
 """What takes more steps to count is not counted anew whenever something changes."""
 _MOST_SEEN = 2_000
 _RULES_SINCE = 7 * 86_400 * 1_000_000
-_ORDERS = {
-    (Order.TIME, True): later("newest first"),
-    (Order.TIME, False): later("oldest first"),
-    (Order.TO, True): later("by recipient"),
-    (Order.TO, False): later("by recipient, from the end"),
-    (Order.FROM, True): later("by sender"),
-    (Order.FROM, False): later("by sender, from the end"),
-    (Order.STATE, True): later("by state"),
-    (Order.STATE, False): later("by state, from the end"),
-    (Order.RULE, True): later("by rule"),
-    (Order.RULE, False): later("by rule, from the end"),
-}
 
 
 class ReceiptsScreen(ReceiptActs):
@@ -198,6 +186,8 @@ class ReceiptsScreen(ReceiptActs):
                     await self._one(feed, ask)
                 elif self._counting and feed.loaded:
                     await self._count(feed)
+                    if self._counting and self._counted.number >= AT_FIRST:
+                        await asyncio.sleep(_PAUSE_SECONDS)
                 else:
                     break
                 self._draw()
@@ -344,41 +334,15 @@ class ReceiptsScreen(ReceiptActs):
         return say("Nothing in the ledger fits. Escape shows all mail again.")
 
     def _searching(self) -> str:
-        place = self.feed.searching
-        if place is None:
-            return ""
-        day = local(place.at, self.zone)[:10] if self.by_time else ""
-        if self.feed.stopped:
-            return say("stopped at {day}, r goes on", day=day) if day else say("stopped, r goes on")
-        if not day:
-            return say("searching, esc stops")
-        if self.feed.down == self.shown.newest_first:
-            return say("back to {day}, esc stops", day=day)
-        return say("up to {day}, esc stops", day=day)
+        return searching(self.feed, self.shown, self.zone)
 
     def _what(self) -> Any:
         """What is shown, in which order, how many there are and what is new: always on one line."""
         marks = self.kaifu.look.marks
-        order = say(_ORDERS[self.shown.order, self.shown.newest_first])
         index = "" if self._indexed is None else say("subjects indexed: {percent} %", percent=int(self._indexed * 100))
-        right = dotted([index, self._searching(), self._news(), self._total()], marks)
-        return self.two_ends(dotted([order, self.text or say("all")], marks), right)
-
-    def _news(self) -> str:
-        news = self.feed.news
-        if not news:
-            return ""
-        if not self.shown.newest_first:
-            return say("{n}+ new: End", n=news) if news >= MOST_NEWS else say_many("{n} new: End", "{n} new: End", news)
-        return say("{n}+ new: Home", n=news) if news >= MOST_NEWS else say_many("{n} new: Home", "{n} new: Home", news)
-
-    def _total(self) -> str:
-        if self.total is not None and self.total < MOST_COUNTED:
-            return say_many("{n} row", "{n} rows", self.total)
-        least = self._counted.number // AT_FIRST * AT_FIRST
-        if not least:
-            return ""
-        return say("at least {n} rows", n=f"{least:,}")
+        rows = how_many(self.total, self._counted.number)
+        right = dotted([index, self._searching(), news(self.feed.news, self.shown.newest_first), rows], marks)
+        return self.two_ends(dotted([order_of(self.shown), self.text or say("all")], marks), right)
 
     def now(self) -> datetime:
         """The time, in the zone of the settings."""
