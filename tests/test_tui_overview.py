@@ -33,7 +33,7 @@ from kaifu.tui.overview_figures import (
     weekday_hours,
 )
 from kaifu.tui.overview_needs import LONG_WITHOUT_ANCHOR, Need, Situation, needs
-from kaifu.tui.overview_widgets import Chart, FigureTable, Newest
+from kaifu.tui.overview_widgets import Chart, Drawn, FigureTable, Newest
 from kaifu.tui.screen_detail import DetailScreen
 from kaifu.tui.screen_overview import FRESH_SECONDS, WHOLE_SECONDS, NeedList, OverviewScreen
 
@@ -118,6 +118,7 @@ NOTHING = Attention(0, 0, 5, AT, (1, 5), (), None)
         ({"unmatched": 1}, None, ["1 receipt matches no message of ours"], "integrity"),
         ({"unpaired": 1234}, None, ["1,234 answers came from unknown addresses"], "receipts"),
         ({}, Anchors(), ["No anchor is kept elsewhere: a ledger rewritten as a whole could not be told"], "integrity"),
+        ({"anchors": (AnchorPlace("mail", 1, 2, AT, 3),)}, Anchors(), [], ""),
         ({"oldest_unanchored_at": AT}, Anchors(file=Path("/x")), [], ""),
         (
             {"oldest_unanchored_at": AT - 3 * 86400 * 1_000_000, "anchors": (AnchorPlace("file", 1, 2, AT, 3),)},
@@ -226,13 +227,15 @@ async def test_who_may_see_figures_only_sees_no_address(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("language", ["en", "ja"])
-@pytest.mark.parametrize("size", [(80, 24), (60, 20), (200, 60)])
+@pytest.mark.parametrize("size", [(80, 24), (60, 20), (76, 24), (200, 60)])
 def test_nothing_overflows_at_any_size(tmp_path: Path, language: str, size: tuple[int, int]) -> None:
     @in_a_loop
     async def look() -> None:
         async with opened(some_ledger(tmp_path / "ledger.db"), language=language, size=size) as seen:
             assert too_wide(seen.lines(), size[0]) == []
-            chart = seen.app.screen.query_one(Chart)
+            screen, chart = seen.app.screen, seen.app.screen.query_one(Chart)
+            assert all(each.region.right <= size[0] for each in screen.query(Drawn))
+            assert (screen.query_one(NeedList).region.width >= size[0] - 4) == (size[0] < 76)
             assert all(cell_len(line) <= chart.size.width for line in chart.draw().plain.splitlines())
 
     look()

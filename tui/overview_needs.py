@@ -118,7 +118,7 @@ def _loose(attention: Attention) -> Iterator[Need]:
 
 def _anchors(seen: Situation) -> Iterator[Need]:
     since = seen.attention.oldest_unanchored_at
-    if seen.anchors == Anchors():
+    if seen.anchors == Anchors() and not seen.attention.anchors:
         yield Need(
             say("No anchor is kept elsewhere: a ledger rewritten as a whole could not be told"), screen="integrity"
         )

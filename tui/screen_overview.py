@@ -12,6 +12,7 @@ from datetime import date, datetime, timedelta
 from typing import TypeVar
 
 from rich.text import Text
+from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
@@ -38,6 +39,10 @@ FRESH_SECONDS = 2.0
 WHOLE_SECONDS = 60.0
 HEALTH_SECONDS = 5.0
 NEWEST = 50
+NARROW = 76
+"""Columns below which nothing has room beside another."""
+TALL = 34
+"""Rows from which the chart is higher."""
 
 
 class NeedList(LineView):
@@ -90,13 +95,21 @@ class OverviewScreen(KaifuScreen):
     DEFAULT_CSS = """
     OverviewScreen #top { height: 9; }
     OverviewScreen #middle { height: 9; }
+    OverviewScreen.-tall #middle { height: 1fr; }
     OverviewScreen #figures { width: 50; }
     OverviewScreen #chart { width: 1fr; min-width: 44; }
     OverviewScreen #hours { width: 30; }
     OverviewScreen .titled { border-top: $line $secondary; border-title-color: $foreground; border-title-style: bold; padding: 0 1; }
     OverviewScreen #needs-frame { width: 1fr; }
     OverviewScreen #needs { height: 1fr; background: $background; border: none; padding: 0; }
-    OverviewScreen #newest-frame { height: 1fr; }
+    OverviewScreen #needs { scrollbar-gutter: stable; }
+    OverviewScreen #newest-frame { height: 1fr; min-height: 4; }
+    OverviewScreen.-narrow #top { layout: vertical; height: 15; }
+    OverviewScreen.-narrow #figures { width: 100%; height: 9; }
+    OverviewScreen.-narrow #needs-frame { width: 100%; height: 6; }
+    OverviewScreen.-narrow #middle { layout: vertical; height: 18; }
+    OverviewScreen.-narrow #chart { width: 100%; min-width: 0; height: 9; }
+    OverviewScreen.-narrow #hours { width: 100%; height: 9; }
     """
 
     def __init__(self) -> None:
@@ -118,6 +131,11 @@ class OverviewScreen(KaifuScreen):
             yield _titled(Hours(marks, id="hours"), say("Asked by weekday and hour"))
         with _titled(Vertical(id="newest-frame"), say("Newest answers")):
             yield Newest(marks, self.kaifu.where.zone)
+
+    def on_resize(self, event: events.Resize) -> None:
+        super().on_resize(event)
+        self.set_class(event.size.width < NARROW, "-narrow")
+        self.set_class(event.size.height >= TALL, "-tall")
 
     def on_mount(self) -> None:
         if not self._may_read():
