@@ -5,7 +5,8 @@ a role, and calls :meth:`Core._looked` before it gives what concerns persons.
 
 The file stays open between questions. When it is no longer the ledger at its path the question fails, and the next one opens what is there then;
 what was on record in the other file is not taken to be in this one. A question that another thread gives up (:meth:`Core.interrupt`) fails
-with :class:`GivenUpError`. Otherwise fails with LedgerError, AccessError and sqlite3's errors.
+with :class:`GivenUpError`. Otherwise fails with LedgerError, also where somebody altered the ledger so that it makes no sense, AccessError
+and sqlite3's errors.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from .ledger_file import Database, Store, explain
 from .ledger_people import record
 
 _STEPS = 20_000  # of SQLite's machine, some milliseconds: so often a question looks whether it was given up.
+_NONSENSE = (ValueError, LookupError, TypeError, ArithmeticError, RecursionError)
+"""What reading raises where somebody altered the ledger."""
 _Given = TypeVar("_Given")
 
 
@@ -120,14 +123,25 @@ class Core:
 
     @contextmanager
     def _asking(self) -> Iterator[None]:
-        """A question that is given up ends with an error of its own, and nothing of it goes on reading."""
+        """A question that is given up, or that meets what makes no sense, ends with an error of its own; of the first nothing goes on reading."""
         try:
             yield
         except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode == sqlite3.SQLITE_ERROR:
+                raise self._senseless(error) from error
             if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
                 raise
             traceback.clear_frames(error.__traceback__)  # They hold cursors, and those a read transaction.
             raise GivenUpError("the question was given up") from None
+        except _NONSENSE as error:
+            raise self._senseless(error) from error
+
+    def _senseless(self, error: Exception) -> LedgerError:
+        """Not in the words of the error, which may quote what stands there."""
+        name = type(error).__name__
+        return LedgerError(
+            f"the ledger {self.path} is not as kaifu writes it ({name}); kaifu ledger verify shows whether it was altered"
+        )
 
     def _given(self, answers: Iterator[_Given]) -> Iterator[_Given]:
         """An answer that is read bit by bit."""

@@ -210,7 +210,8 @@ class Callbacks:
                 orders = self._host.refuse(
                     message, replies.OURS_FAILED, "the MTA does not let a milter make this change"
                 )
-        self._host.ended[orders.end] += 1
+        with self._idle:  # One of several threads: adding up is no single step.
+            self._host.ended[orders.end] += 1
         return _carry_out(context, orders)
 
     def on_abort(self, context: Any) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from tests.ledger_values import SUZUKI, bodies, journal, record, store, to
 from kaifu.proxy.access import Access, Caller, Role
 from kaifu.proxy.ledger import LedgerError
 from kaifu.proxy.ledger_desk import Desk, Filter, GivenUpError
+from kaifu.proxy.ledger_erasure import erase
 
 
 def made(path: Path, messages: int = 2) -> Path:
@@ -149,3 +151,54 @@ def test_nothing_is_read_between_questions(path: Path) -> None:
         at.page(Filter(), limit=1)
         at.policy_versions()
         assert is_read_by_nobody(path)
+
+
+def chain(at: Desk) -> object:
+    return at.chain()
+
+
+def attention(at: Desk) -> object:
+    return at.attention(0)
+
+
+def a_list(at: Desk) -> object:
+    return list(at.rows(Filter()))
+
+
+@pytest.mark.parametrize("ask", [chain, attention, a_list])
+@pytest.mark.parametrize(
+    "alter",
+    [
+        "UPDATE entries SET body = 'secret'",
+        "UPDATE entries SET body = '{}'",
+        "UPDATE entries SET body = '[]'",
+        "UPDATE cells SET value = 'secret'",
+        "DELETE FROM head",
+        "DELETE FROM identity",
+        "ALTER TABLE recipients RENAME TO others",
+    ],
+)
+def test_a_ledger_that_was_altered_is_no_error_of_ours_and_can_be_verified(
+    path: Path, ask: Callable[[Desk], object], alter: str
+) -> None:
+    with store(path) as opened, journal(opened) as adding:
+        erase(adding, [2], ground="request", actor="root")
+    with closing(sqlite3.connect(path)) as db:
+        db.execute(alter)
+        db.commit()
+    with desk(path) as at:
+        told = ""
+        try:
+            ask(at)
+        except LedgerError as error:
+            told = str(error)
+        assert "secret" not in told
+        assert at.verify([], 0).problems
+
+
+def test_what_makes_no_sense_is_told_in_a_sentence_that_says_what_to_do(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("UPDATE entries SET body = '{}'")
+        db.commit()
+    with desk(path) as at, pytest.raises(LedgerError, match="kaifu ledger verify shows whether it was altered"):
+        at.attention(0)
