@@ -10,6 +10,7 @@ Who reads trusts what belongs to the ledger's owner or to root, alone can be wri
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -31,6 +32,8 @@ def write_file(ledger: Path, name: str, octets: bytes) -> None:
     owner = _owner(ledger)
     part = f".{name}.part"
     with _opened(ledger, owner) as directory:
+        # One at a time: two who verify at once would put each other's half-written file in place. Let go of with the descriptor.
+        fcntl.flock(directory, fcntl.LOCK_EX)
         with suppress(FileNotFoundError):
             os.unlink(part, dir_fd=directory)
         handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=directory)
@@ -103,7 +106,8 @@ def _opened(ledger: Path, owner: int) -> Iterator[int]:
     directory = os.open(path, _DIRECTORY)
     try:
         status = os.fstat(directory)
-        if status.st_uid not in (owner, os.geteuid()):
+        # Root gives away only what it has just made: its other directories could have been moved here.
+        if status.st_uid != owner and (status.st_uid != os.geteuid() or os.listdir(directory)):
             raise PermissionError(1, "the directory belongs to somebody else", str(path))
         _hand_over(directory, owner)
         if status.st_mode & 0o077:

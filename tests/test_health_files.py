@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -241,6 +242,41 @@ def test_what_belongs_to_neither_the_ledger_s_owner_nor_root_is_passed_over(ledg
     assert {path.stat().st_uid for path in (place, place / RELAY.name)} == {12345}
     os.chown(place if whose == "directory" else place / RELAY.name, 54321, 54321)
     assert read_health(ledger, NOW) == ()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give files away")
+def test_a_directory_of_root_s_that_was_moved_there_is_not_given_away(ledger: Path) -> None:
+    os.chown(ledger, 12345, 12345)
+    place = directory_of(ledger)
+    place.mkdir()
+    (place / "roots").write_text("precious")
+    with pytest.raises(PermissionError, match="somebody else"):
+        write_health(ledger, RELAY)
+    assert place.stat().st_uid == 0
+    (place / "roots").unlink()
+    write_health(ledger, RELAY)
+    assert read_health(ledger, NOW) == (RELAY,), "whoever was killed after making it may have left it"
+
+
+def test_those_who_write_at_once_leave_a_whole_file_each_time(ledger: Path) -> None:
+    wrong: list[object] = []
+    long = replace(RELAY, listen=("x" * 100_000,))
+
+    def write() -> None:
+        try:
+            for _ in range(100):
+                write_health(ledger, long)
+                if read_health(ledger, NOW) != (long,):
+                    wrong.append("half a file")
+        except Exception as error:  # noqa: BLE001 - a thread's error is to be seen
+            wrong.append(error)
+
+    threads = [threading.Thread(target=write) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
 
 
 def test_a_place_that_somebody_prepared_is_not_written_to(ledger: Path, tmp_path: Path) -> None:
