@@ -22,7 +22,7 @@ from kaifu.tui.receipts_acts import ExportDialog
 from kaifu.tui.receipts_line import FilterBar
 from kaifu.tui.receipts_list import ReceiptList
 from kaifu.tui.screen_detail import DetailScreen
-from kaifu.tui.screen_receipts import ReceiptsScreen
+from kaifu.tui.screen_receipts import RETRY_SECONDS, ReceiptsScreen
 
 ROWS = 600
 """Of :func:`many`, apart from the answer."""
@@ -417,6 +417,23 @@ async def test_a_ledger_that_is_gone_is_trouble_and_the_list_goes_on_when_it_is_
         await seen.pulse()
         assert len(shown(seen)) > 10
         assert "there is no ledger" not in seen.text()
+
+
+@in_a_loop
+async def test_a_filter_that_a_locked_ledger_could_not_answer_is_asked_again_by_itself(many: Path) -> None:
+    clock = Clock()
+    async with opened(many, role=Role.AUDITOR, clock=clock) as seen:
+        await seen.press("2")
+        await seen.pulse()
+        with closing(connect(many, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            await filtered(seen, "state:displayed")
+            assert screen(seen).feed.has_failed
+            assert shown(seen) == []
+            other.execute("ROLLBACK")
+        clock.turn(RETRY_SECONDS)
+        await seen.pulse()
+        assert cursor(seen) == (1, YAMADA)
 
 
 @in_a_loop

@@ -164,6 +164,11 @@ class Feed(Generic[Listed, Where]):
         return {Why.BELOW: self.window.rows_below <= 0, Why.ABOVE: not self.window.rows_above}.get(ask.why, True)
 
     @property
+    def has_failed(self) -> bool:
+        """The last question had no answer."""
+        return self._failed
+
+    @property
     def idle(self) -> bool:
         """There is no question, and none is under way."""
         return self._asked is None and (self._failed or (self._wanted is None and self._needed() is None))

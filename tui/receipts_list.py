@@ -122,6 +122,8 @@ class ReceiptList(Widget, can_focus=True):
         return Strip([Segment(f"  {text}", style)])
 
     def _bar(self, line: int, base: Style) -> Segment:
+        if self.feed.window.at_first and self.feed.window.at_last:
+            return Segment(" ", base)
         start, end = self.thumb() or (0, 0)
         name = "thumb" if start <= line < end else "track"
         style = base + self.get_component_rich_style(f"receipts--{name}", partial=True)

@@ -32,6 +32,8 @@ from .words import later, say
 
 AGAIN_SECONDS = 2
 """What is seen is read anew at most this often."""
+RETRY_SECONDS = 5
+"""A question that the ledger could not answer is asked again after so long."""
 _PAUSE_SECONDS = 0.05
 """Between steps of counting what is many: nobody waits for it."""
 _MOST_STEPS = 3
@@ -204,6 +206,7 @@ class ReceiptsScreen(ReceiptActs):
             raise
         except TroubleError:
             feed.failed(ask)
+            self._again_at = self.kaifu.clock()
             self._draw()
             raise
         except BaseException:
@@ -256,10 +259,13 @@ class ReceiptsScreen(ReceiptActs):
             self.go_on()
 
     def pulsed(self) -> None:
-        """What is seen is read anew when something changed, but not more often than every two seconds."""
+        """What is seen is read anew when something changed, but not more often than every two seconds; what failed is tried again."""
         self.receipts.today = self.now().date()
         now = self.kaifu.clock()
-        if self._changed and (self._again_at is None or now - self._again_at >= AGAIN_SECONDS * 1_000_000):
+        since = AGAIN_SECONDS * 1_000_000 if self._again_at is None else now - self._again_at
+        if self.feed.has_failed and since >= RETRY_SECONDS * 1_000_000:
+            self._changed = True
+        if self._changed and since >= AGAIN_SECONDS * 1_000_000:
             self._changed, self._again_at = False, now
             if self.total is not None and self._steps <= _MOST_STEPS:
                 self._count_anew()
