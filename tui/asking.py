@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 from kaifu.proxy.access import AccessError
 from kaifu.proxy.ledger_cli import Chosen, Failure, failing
 from kaifu.proxy.ledger_desk import Desk
+from kaifu.proxy.ledger_desk import GivenUpError as InterruptedAtDeskError
 
 Answer = TypeVar("Answer")
 Question = Callable[[Desk], Answer]
@@ -57,6 +58,9 @@ class Asker:
         self._lanes: dict[str, _Asked] = {}
         self._desk: Desk | None = None
         self._day: date | None = None
+        self._lock = threading.Lock()
+        self._running: _Asked | None = None
+        self._closing = False
         self._thread = threading.Thread(target=self._run, name="kaifu-tui-desk", daemon=True)
         self._thread.start()
 
@@ -80,11 +84,18 @@ class Asker:
                 del self._lanes[lane]
 
     def close(self) -> None:
-        """End the thread once it has answered what it is at. Does not wait."""
+        """End the thread; what it is at is given up, unless it is being put on record. Does not wait."""
+        with self._lock:
+            self._closing = True
+            if self._desk is not None:
+                self._desk.interrupt()
         self._waiting.put(None)
 
     def _give_up(self, asked: _Asked) -> None:
-        asked.given_up = True
+        with self._lock:
+            asked.given_up = True
+            if self._running is asked and self._desk is not None:
+                self._desk.interrupt()
         if not asked.answer.done():
             asked.answer.set_exception(GivenUpError())
 
@@ -92,9 +103,16 @@ class Asker:
 
     def _run(self) -> None:
         while (asked := self._waiting.get()) is not None:
-            if not asked.given_up:
+            if self._begins(asked):
                 self._answer(asked)
         self._let_go()
+
+    def _begins(self, asked: _Asked) -> bool:
+        """Is it still wanted? From here on giving it up interrupts it, and no other."""
+        with self._lock:
+            wanted = not asked.given_up and not self._closing
+            self._running = asked if wanted else None
+            return wanted
 
     def _answer(self, asked: _Asked) -> None:
         answer: Any = None
@@ -105,12 +123,16 @@ class Asker:
                     answer = asked.question(self._at_desk())
                 except AccessError as refused:
                     error = RefusedError(str(refused))
+                except InterruptedAtDeskError:
+                    error = GivenUpError()
         except Failure as failure:
             error = TroubleError(failure.message)
             self._let_go()
         except Exception as unexpected:  # noqa: BLE001 - who asked is to hear of it, and the thread must live
             error = unexpected
             self._let_go()
+        with self._lock:
+            self._running = None
         loop = asked.answer.get_loop()
         if not loop.is_closed():
             loop.call_soon_threadsafe(_hand_over, asked.answer, answer, error)
