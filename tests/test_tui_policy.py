@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
-from tests.ledger_values import NOON
+from tests.ledger_values import NOON, journal, record, store, to
 from tests.tui_pilot import NOW, Seen, column, in_a_loop, looks, opened, some_ledger
 
 from kaifu.policies.load import load_file
@@ -236,6 +236,26 @@ async def test_a_file_that_is_rejected_is_told_with_its_errors_and_the_version_i
         healthy(settings, digest)
         await seen.press("r")
         assert "relay still uses another version" in seen.text()
+
+
+@in_a_loop
+async def test_counts_follow_the_mail_and_the_file_by_themselves(settings: Settings) -> None:
+    now = [NOW]
+    async with opened(ledger_of(settings), settings=settings, who=AUDITOR, clock=lambda: now[0]) as seen:
+        await seen.press("3")
+        await seen.pulse()
+        with store(ledger_of(settings)) as other, journal(other) as adding:
+            adding.begin(record(to(rule="never reached"), key=b"new", message_id="new@example.co.jp"))
+        await seen.pulse()
+        assert "never ! never reached" in seen.text()
+        now[0] += 31_000_000
+        await seen.pulse()
+        assert "1 ! never reached" in seen.text()
+        settings.policy.write_text(POLICY.replace("name: partners", "name: renamed"))
+        now[0] += 6_000_000
+        await seen.pulse()
+        assert "renamed" in seen.text()
+        assert "6 - partners" in seen.text()
 
 
 @in_a_loop

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from email.header import Header
@@ -24,6 +25,7 @@ from kaifu.proxy.health import Health, read_health
 from kaifu.proxy.ledger import LedgerError
 from kaifu.proxy.ledger_cli import failing
 from kaifu.proxy.ledger_desk import Desk
+from kaifu.proxy.policyfile import Stamp, stamp_of
 from kaifu.proxy.settings import Settings
 from kaifu.proxy.trustfiles import trust_of
 
@@ -46,9 +48,10 @@ class PolicyText:
 class Standing:
     """The policy and what became of it. ``shown``: the file's, or when that is broken the one in force last, since ``of``.
 
-    ``hits``: rule to the number of recipients that it decided in the last 30 days.
+    ``hits``: rule to the number of recipients that it decided in the last 30 days. ``stamp``: of the file that was read.
     """
 
+    stamp: Stamp
     read: PolicyText
     shown: Policy | None
     of: int | None
@@ -98,23 +101,32 @@ def read_text(path: Path) -> PolicyText:
     return PolicyText(str(path), policy, tuple(lint(policy)), lines)
 
 
-def standing(desk: Desk, settings: Settings, who: Access, now: int) -> Standing:
-    """The policy of the settings, as it stands. ``now``: UTC microseconds."""
-    read = read_text(settings.policy)
-    shown, since = read.policy, None
-    if shown is None and who.allows(Role.AUDITOR):
-        for version in desk.policy_versions(1):
-            if version.text is not None:
-                shown, since = _loaded(version.text, settings.policy), version.at
-    hits = desk.rule_hits(now - HITS_MICROSECONDS)
-    return Standing(read, shown, since, hits, read_health(desk.path, now))
+def standing(
+    desk: Desk, settings: Settings, who: Access, now: int, before: Standing | None = None, count: bool = True
+) -> Standing:
+    """The policy of the settings, as it stands. ``now``: UTC microseconds.
+
+    ``before``: as it stood; what the file says is taken from there while the file is the same, and without ``count`` the counts.
+    """
+    stamp = stamp_of(settings.policy)
+    if before is not None and before.stamp == stamp:
+        read, shown, since = before.read, before.shown, before.of
+    else:
+        read = read_text(settings.policy)
+        shown, since = read.policy, None
+        if shown is None and who.allows(Role.AUDITOR):
+            shown, since = _in_force(desk, settings.policy)
+    hits = before.hits if before is not None and not count else desk.rule_hits(now - HITS_MICROSECONDS)
+    return Standing(stamp, read, shown, since, hits, read_health(desk.path, now))
 
 
-def _loaded(text: str, path: Path) -> Policy | None:
-    try:
-        return load(text, str(path))
-    except ProblemsError:
-        return None
+def _in_force(desk: Desk, path: Path) -> tuple[Policy | None, int | None]:
+    """The policy that was recorded last, and since when it is in force."""
+    for version in desk.policy_versions(1):
+        if version.text is not None:
+            with suppress(ProblemsError):
+                return load(version.text, str(path)), version.at
+    return None, None
 
 
 def tried(desk: Desk, settings: Settings, typed: Typed, at: datetime) -> Tried:

@@ -85,19 +85,24 @@ class PolicyScreen(KaifuScreen):
     def pulsed(self) -> None:
         """Look again, now and then."""
         now = self.kaifu.clock() // 1_000_000
-        if now - self._looked_at >= (COUNT_SECONDS if self._changed else LOOK_SECONDS) or self._looked_at == 0:
-            self.action_refresh()
+        if self.kaifu.settings is not None and now - self._looked_at >= LOOK_SECONDS:
+            self.start(self._load(count=self._changed and now - self._counted_at >= COUNT_SECONDS), "load")
 
     def action_refresh(self) -> None:
         """Ask for everything anew."""
         if self.kaifu.settings is not None:
             self.start(self._load(), "load")
 
-    async def _load(self) -> None:
-        kaifu, settings = self.kaifu, self.kaifu.settings
+    async def _load(self, count: bool = True) -> None:
+        kaifu, settings, before = self.kaifu, self.kaifu.settings, self.standing
         assert settings is not None
-        self._looked_at, self._changed = kaifu.clock() // 1_000_000, False
-        found = await self.ask(lambda desk: standing(desk, settings, kaifu.where.who, kaifu.clock()), lane="standing")
+        now = kaifu.clock()
+        self._looked_at = now // 1_000_000
+        if count:
+            self._counted_at, self._changed = self._looked_at, False
+        found = await self.ask(
+            lambda desk: standing(desk, settings, kaifu.where.who, now, before, count), lane="standing"
+        )
         if found != self.standing:
             self.standing = found
             self._show(found)
