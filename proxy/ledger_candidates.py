@@ -11,13 +11,16 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from . import ledger_filter
-from .ledger_filter import FIRST, LAST, Condition, Filter, Place, Stretch, joined
+from .ledger_filter import FIRST, LAST, Condition, Filter, Place, Stretch, all_few, joined
 from .ledger_subjects import Block, Blocks
 from .ledger_walkers import Walker, What, progress_of
 from .subjectgrams import folded
+
+_AT_ONCE = 64
+"""Messages that are looked at together."""
 
 
 class Candidates(Walker):
@@ -67,16 +70,38 @@ class Candidates(Walker):
         for _ in range(max(1, window * 16 // self._index.size)):
             found = self._index.candidates(self._left.pop().number, self._words)
             if found:
-                self._look_at(found)
+                self._look_at(found, limit)
             self._move_on()
             if found or self.done:
                 break
 
-    def _look_at(self, messages: list[int]) -> None:
-        stretch = of_these(messages)
-        sql, values = joined([stretch.condition, *self.fitting("m.at", self._after)])
-        query = f"SELECT r.at, r.id FROM {stretch.tables} WHERE {sql}"
-        self.places += [Place(*each) for each in self.db.execute(query, values)]
+    def _look_at(self, messages: list[int], limit: int) -> None:
+        """Of those that fit the first, one more than ``limit``: a block can have millions of recipients."""
+        left = limit + 1
+        for some in self._by_time(messages):
+            stretch = of_these(some)
+            sql, values = joined([stretch.condition, *self.fitting("m.at", self._after)])
+            way = "DESC" if self.newest_first else "ASC"
+            query = f"SELECT r.at, r.id FROM {stretch.tables} WHERE {sql} ORDER BY r.at {way}, r.id {way} LIMIT ?"
+            found = [Place(*each) for each in self.db.execute(query, (*values, left))]
+            self.places += found
+            left -= len(found)
+            if not left:
+                break
+
+    def _by_time(self, messages: list[int]) -> Iterator[list[int]]:
+        """Some at a time, in the order of the list; those of one moment together."""
+        way = "DESC" if self.newest_first else "ASC"
+        query = f"SELECT id, at FROM messages WHERE id IN (SELECT value FROM json_each(?)) ORDER BY at {way}"
+        some: list[int] = []
+        last = None
+        for number, at in self.db.execute(query, (json.dumps(messages),)).fetchall():
+            if len(some) >= _AT_ONCE and at != last:
+                yield some
+                some = []
+            some.append(number)
+            last = at
+        yield some
 
 
 def of_these(messages: list[int]) -> Stretch:
@@ -88,11 +113,12 @@ def of_these(messages: list[int]) -> Stretch:
 
 
 def narrowed(db: sqlite3.Connection, blocks: Blocks, wanted: Filter) -> list[Stretch] | None:
-    """The messages that may have these words in their subject, when they are few, and those that the index does not have."""
+    """The messages that may have these words in their subject, and those that the index does not have, when they have few rows."""
     words = [folded(word) for word in wanted.subject]
     found: list[int] = []
     for block in blocks.all:
         found += blocks.candidates(block.number, words)
         if len(found) >= ledger_filter.SMALL:
             return None
-    return [of_these(found), blocks.rest]
+    some = [of_these(found), blocks.rest]
+    return some if all_few(db, some, wanted) else None

@@ -185,6 +185,11 @@ class Stretch:
         """For FROM: this table first."""
         return f"{self.table} CROSS JOIN {self.rest}"
 
+    @property
+    def is_of_messages(self) -> bool:
+        """An entry of its index may be any number of rows."""
+        return self.table.startswith("messages ")
+
 
 def of_recipients(index: str, condition: Condition, *, in_order: bool = True) -> Stretch:
     """A stretch of an index of recipients."""
@@ -225,10 +230,11 @@ def all_few(db: sqlite3.Connection, some: list[Stretch], wanted: Filter) -> bool
 
 
 def length(db: sqlite3.Connection, stretch: Stretch, wanted: Filter, most: int) -> int:
-    """How many rows of its index a stretch has, counted up to ``most``."""
+    """How many rows a stretch has, counted up to ``most``: of a message each recipient is one, and there may be thousands."""
     within = [stretch.condition, *(between(stretch.time, wanted.since, wanted.until) if stretch.in_order else ())]
     sql, values = joined(within)
-    found = db.execute(f"SELECT count(*) FROM (SELECT 1 FROM {stretch.table} WHERE {sql} LIMIT ?)", (*values, most))
+    tables = stretch.tables if stretch.is_of_messages else stretch.table
+    found = db.execute(f"SELECT count(*) FROM (SELECT 1 FROM {tables} WHERE {sql} LIMIT ?)", (*values, most))
     return int(found.fetchone()[0])
 
 

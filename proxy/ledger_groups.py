@@ -151,7 +151,7 @@ class _Walk:
             places += page.places
             if not page.done:
                 return Found(places, page.reached, False)
-            at, some = self._small_ones(at.group, bounds)
+            at, some = self._small_ones(at.group, bounds, limit - len(places) + 1)
             if len(places) + len(some) > limit or (at is not None and len(places) + len(some) == limit):
                 places += some[: limit - len(places)]
                 return Found(places, places[-1] if places else after, False)
@@ -185,8 +185,8 @@ class _Walk:
     def _before(self, group: str | None) -> Place:
         return (LAST if self.newest_first else FIRST)._replace(group=group)
 
-    def _small_ones(self, group: str | None, bounds: _Bounds) -> tuple[Place | None, list[Place]]:
-        """The rows of the groups after this one that are small, and where the next begins; None when none does."""
+    def _small_ones(self, group: str | None, bounds: _Bounds, most: int) -> tuple[Place | None, list[Place]]:
+        """The rows of the groups after this one that are small, at most so many, and where the next begins; None when none does."""
         if group is None and self.newest_first:
             return None, []
         first = self._key(group, bounds, 0)
@@ -195,7 +195,7 @@ class _Walk:
         edge = self._key(group, bounds, min(self.patience.window, _WIDEST))
         if edge == first:
             return self._before(first), []
-        places = self._all_of(group, edge, bounds)
+        places = self._first_of(group, edge, bounds, most)
         if edge is not None:
             return self._before(edge), places
         return (self._before(None) if self.newest_first and bounds.without else None), places
@@ -217,12 +217,13 @@ class _Walk:
         end = bounds.high if high is None else high
         return joined(found if end is None else [*found, Condition(f"{column} < ?", (end,))])
 
-    def _all_of(self, after: str | None, edge: str | None, bounds: _Bounds) -> list[Place]:
-        """The rows of the groups after one and before ``edge``, in order; None: of all that are left."""
+    def _first_of(self, after: str | None, edge: str | None, bounds: _Bounds, most: int) -> list[Place]:
+        """The first rows of the groups after one and before ``edge`` (None: of all that are left), in order: messages can have any number."""
         column, of, name = _KINDS[self.order]
         stretch = of(name, self._groups(bounds, after, edge))
         times = between(stretch.time, self.what.since, self.what.until)
         sql, values = joined([stretch.condition, *times, self.what.condition])
-        query = f"SELECT r.at, r.id, {column} FROM {stretch.tables} WHERE {sql}"
-        found = map(Place._make, self.db.execute(query, values))
-        return sorted(found, key=lambda place: _sorting(self.order, place), reverse=not self.newest_first)
+        up, down = ("ASC", "DESC") if self.newest_first else ("DESC", "ASC")
+        order = f"{column} {up}, r.at {down}, r.id {down}"
+        query = f"SELECT r.at, r.id, {column} FROM {stretch.tables} WHERE {sql} ORDER BY {order} LIMIT ?"
+        return [Place(*each) for each in self.db.execute(query, (*values, most))]

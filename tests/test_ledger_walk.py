@@ -18,7 +18,7 @@ from tests.varied_ledger import ADDRESSES, MINUTES, RULES, SENDERS, START, SUBJE
 from kaifu.policies.facts import Direction
 from kaifu.proxy import ledger_filter
 from kaifu.proxy.ledger import Outcome, RequestState
-from kaifu.proxy.ledger_filter import EVERYTHING, Filter, Order, Place, stretches
+from kaifu.proxy.ledger_filter import EVERYTHING, Filter, Order, Place, few, stretches
 from kaifu.proxy.ledger_read import Counted, Page, Row, count, count_on, page, rows, walk
 from kaifu.proxy.ledger_states import State
 from kaifu.proxy.ledger_subjects import Subjects
@@ -161,6 +161,24 @@ def test_many_recipients_of_one_moment_do_not_stop_a_walk(tmp_path: Path) -> Non
             for newest_first in (True, False):
                 found = walked(db, Filter(), 7, 4, order, newest_first)
                 assert len({row.recipient for row in found}) == len(found) == 150
+
+
+@pytest.mark.parametrize("wanted", [Filter(sender="sato@example.co.jp"), Filter(sender="@example.co.jp")])
+def test_a_few_messages_to_many_are_many_rows_and_are_not_gathered_for_each_page(
+    tmp_path: Path, wanted: Filter
+) -> None:
+    path = tmp_path / "ledger.db"
+    with store(path) as opened, journal(opened) as writing:
+        people = [to(f"p{one:02}@partner.example") for one in range(50)]
+        writing.begin(record(*people, sender="sato@example.co.jp"))
+    with closing(sqlite3.connect(path, isolation_level=None)) as db, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ledger_filter, "SMALL", 51)
+        assert few(db, wanted) is not None
+        patch.setattr(ledger_filter, "SMALL", 50)
+        assert few(db, wanted) is None
+        assert [row.address for row in walked(db, wanted, 7, 4, Order.TO, True)] == sorted(
+            one.address for one in people
+        )
 
 
 RARE = [

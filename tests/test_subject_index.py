@@ -23,12 +23,15 @@ from tests.test_ledger_walk import CONDITIONS, walked
 from tests.varied_ledger import SUBJECTS, fill, fits, has, in_order
 
 from kaifu.proxy import ledger_filter, ledger_subjects
+from kaifu.proxy.ledger_candidates import Candidates
 from kaifu.proxy.ledger_erasure import clear_log, erase
 from kaifu.proxy.ledger_file import alone
+from kaifu.proxy.ledger_filter import conditions
 from kaifu.proxy.ledger_read import Filter, Order, page, walk
 from kaifu.proxy.ledger_rebuild import rebuild
 from kaifu.proxy.ledger_rows import Row
 from kaifu.proxy.ledger_subjects import Filling, Subjects, search_path
+from kaifu.proxy.ledger_walkers import What
 
 LETTERS = st.text("契約書ー会開封ｶﾞガがＡaÀàe\u0301ßſﬁ👩‍⚖️🇯🇵 \u3000-No.5" + "\u0130İıΣσς\0", max_size=6)
 
@@ -401,3 +404,26 @@ def test_a_message_of_which_something_else_was_erased_is_still_found(path: Path)
     with store(path) as opened:
         assert clear_log(opened.db)
     assert [row.recipient for row in asked(path, ("約",))] == expected
+
+
+@pytest.mark.parametrize("newest_first", [True, False])
+def test_of_messages_to_many_no_more_is_read_than_a_page_has(tmp_path: Path, newest_first: bool) -> None:
+    path = tmp_path / "ledger.db"
+    with store(path) as opened, journal(opened) as writing:
+        people = [to(f"p{one}@partner.example") for one in range(20)]
+        for number in range(160):
+            at = NOON + timedelta(minutes=number // 3)
+            writing.begin(record(*people, key=b"%d" % number, at=at, subject="契約書"))
+    filled(path, size=161)
+    with reading(path) as db, closing(Subjects(path)) as subjects, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ledger_filter, "SMALL", 0)
+        wanted, limit = Filter(subject=("約書",)), 50
+        everything = page(db, Filter(), limit=-1, newest_first=newest_first)
+        assert walked(db, wanted, limit, 3, Order.TIME, newest_first, subjects) == everything
+        assert walked(db, wanted, 1500, 3, Order.TIME, newest_first, subjects) == everything
+        with subjects.reading(db) as blocks:
+            assert blocks is not None
+            what = What(conditions(db, wanted))
+            walker = Candidates(db, blocks, wanted.subject, what, newest_first, None)
+            walker.step(limit, 512)
+            assert walker.places == [row.place for row in everything[: limit + 1]]
