@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import closing
+from datetime import UTC
 from pathlib import Path
 from sqlite3 import connect
 
@@ -21,6 +22,7 @@ from kaifu.proxy.ledger_desk import ActFilter, Filter, Order, Place
 from kaifu.tui.receipts_acts import ExportDialog
 from kaifu.tui.receipts_line import FilterBar
 from kaifu.tui.receipts_list import ReceiptList
+from kaifu.tui.receipts_status import searching
 from kaifu.tui.screen_detail import DetailScreen
 from kaifu.tui.screen_receipts import RETRY_SECONDS, ReceiptsScreen
 
@@ -547,6 +549,20 @@ async def test_what_a_report_is_and_an_outcome_that_matters_stand_in_words(tmp_p
     async with opened(full_ledger(tmp_path / "ledger.db"), role=Role.AUDITOR) as seen:
         await seen.press("2", "m")
         assert "– withheld" in " ".join(seen.lines()[FIRST].split())
+
+
+@in_a_loop
+async def test_a_page_that_is_on_its_way_is_said_to_be(many: Path) -> None:
+    async with opened(many, role=Role.AUDITOR) as seen:
+        await seen.press("2")
+        feed = screen(seen).feed
+        feed.window.move(199)
+        feed.moved(1)
+        assert searching(feed, screen(seen).shown, UTC) == ""
+        ask = feed.next()
+        assert ask is not None
+        assert searching(feed, screen(seen).shown, UTC) == "reading"
+        feed.dropped(ask)
 
 
 @in_a_loop

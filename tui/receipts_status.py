@@ -35,9 +35,9 @@ def order_of(shown: Line) -> str:
 
 
 def searching(feed: Receipts, shown: Line, zone: tzinfo) -> str:
-    """How far a search that takes long has come; empty when there is none."""
+    """How far a search that takes long has come, or that rows which are looked for are on their way; empty when nothing is waited for."""
     if feed.searching is None:
-        return ""
+        return say("reading") if feed.loaded and feed.waiting else ""
     day = local(feed.searching.at, zone)[:10] if shown.order is Order.TIME else ""
     if feed.stopped:
         return say("stopped at {day}, r goes on", day=day) if day else say("stopped, r goes on")

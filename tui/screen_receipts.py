@@ -333,7 +333,7 @@ class ReceiptsScreen(ReceiptActs):
         feed = self.feed
         if feed.window.rows or not feed.loaded:
             return "" if feed.loaded or self.kaifu.trouble else say("The ledger is being asked.")
-        if feed.searching is not None:
+        if feed.searching is not None or feed.waiting:
             return self._searching()
         if self.shown.wanted in (Filter(), START):
             return say("The ledger is empty: no message has come through yet.")
