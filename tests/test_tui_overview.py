@@ -180,6 +180,13 @@ def test_how_the_last_verification_ended(verified: Verified, expected: str | Non
     assert [need.sentence for need in found] == ([] if expected is None else [expected])
 
 
+def test_a_ledger_that_has_become_shorter_is_told() -> None:
+    assert needs(Situation(NOON, NOTHING, entries_before=5)) == []
+    (need,) = needs(Situation(NOON, NOTHING, entries_before=1068))
+    assert need.sentence == "The ledger has 5 entries, and had 1,068: it was put back to an older copy, or cut"
+    assert (need.urgent, need.screen) == (True, "integrity")
+
+
 def test_what_is_urgent_stands_first() -> None:
     seen = Situation(NOON, replace(NOTHING, unmatched=1), (replace(RELAY, stale=True),))
     assert [need.urgent for need in needs(seen)] == [True, False]
@@ -303,3 +310,27 @@ def test_what_came_several_times_is_new_once_and_only_what_counts(tmp_path: Path
     with Desk(path, looks(Role.AUDITOR)) as desk:
         found = desk.newest(9)
     assert [(one.recipient, one.by) for one in found] == [(2, SUZUKI), (1, "yamada@partner.example")]
+
+
+@in_a_loop
+async def test_a_ledger_that_is_put_back_to_an_older_copy_is_not_taken_without_a_word(tmp_path: Path) -> None:
+    now = [NOW]
+    path = some_ledger(tmp_path / "ledger.db")
+    older = path.read_bytes()
+    with store(path) as open_store, journal(open_store) as adding:
+        adding.begin(record(to(), key=b"more", message_id="more@example.co.jp", minutes=50))
+    async with opened(path, role=Role.VIEWER, clock=lambda: now[0]) as seen:
+        assert seen.app.screen.query_one(NeedList).needs == []
+        copy = tmp_path / "older.db"
+        copy.write_bytes(older)
+        copy.chmod(0o600)
+        for beside in tmp_path.glob("ledger.db-*"):
+            if beside.is_file():
+                beside.unlink()
+        copy.replace(path)
+        for _ in range(3):
+            now[0] += int(WHOLE_SECONDS * 1e6)
+            await seen.pulse()
+        assert "put back to an older copy" in " ".join(
+            need.sentence for need in seen.app.screen.query_one(NeedList).needs or ()
+        )

@@ -37,19 +37,32 @@ class Need:
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """What is looked at. ``anchors``: of the settings, None when there are no settings. ``now`` has the zone of the sentences."""
+    """What is looked at. ``anchors``: of the settings, None when there are no settings. ``now`` has the zone of the sentences. ``entries_before``: the most
+    entries that this ledger was seen to have."""
 
     now: datetime
     attention: Attention
     health: tuple[Health, ...] = ()
     verified: Verified | None = None
     anchors: Anchors | None = None
+    entries_before: int = 0
 
 
 def needs(seen: Situation) -> list[Need]:
     """Everything, what is urgent first."""
-    found = [*_verified(seen), *_hosts(seen), *_loose(seen.attention), *_anchors(seen)]
+    found = [*_shorter(seen), *_verified(seen), *_hosts(seen), *_loose(seen.attention), *_anchors(seen)]
     return sorted(found, key=lambda need: not need.urgent)
+
+
+def _shorter(seen: Situation) -> Iterator[Need]:
+    """Entries only ever come: a ledger that has fewer was put back to an older copy, or cut."""
+    if seen.attention.entries < seen.entries_before:
+        sentence = say(
+            "The ledger has {n} entries, and had {before}: it was put back to an older copy, or cut",
+            n=f"{seen.attention.entries:,}",
+            before=f"{seen.entries_before:,}",
+        )
+        yield Need(sentence, urgent=True, screen="integrity")
 
 
 def _hosts(seen: Situation) -> Iterator[Need]:

@@ -119,6 +119,7 @@ class OverviewScreen(KaifuScreen):
         self._old_changed = True
         self._today_at = self._whole_at = float("-inf")
         self._health_at = float("-inf")
+        self._entries = 0
 
     def body(self) -> ComposeResult:
         marks = self.kaifu.look.marks
@@ -220,7 +221,9 @@ class OverviewScreen(KaifuScreen):
             lambda desk: (desk.attention(now), read_health(path, now), read_verified(path)), lane="attention"
         )
         anchors = None if settings is None else settings.anchors
-        self.query_one(NeedList).show_needs(needs(Situation(self._now(), attention, health, verified, anchors)))
+        seen = Situation(self._now(), attention, health, verified, anchors, self._entries)
+        self._entries = max(self._entries, attention.entries)
+        self.query_one(NeedList).show_needs(needs(seen))
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self.kaifu.clock() / 1e6, self.kaifu.where.zone)
