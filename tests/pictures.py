@@ -100,6 +100,7 @@ def _picture(seen: Seen, folder: str) -> str:
     """The screen as SVG without fonts from elsewhere, and without the directory in which it was drawn."""
     svg = seen.app.export_screenshot(title="kaifu tui")
     svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"\s*<!--.*?-->", "", svg, flags=re.DOTALL)
     svg = re.sub(r"font-family: [^;]+;", f"font-family: {_FONT};", svg)
     return _TEXT.sub(_in_cells, svg.replace(folder, "/etc/kaifu"))
 

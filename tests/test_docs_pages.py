@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 import pytest
+from tests.pictures import PICTURES
 
 import kaifu.tui.main  # noqa: F401 - adds its word to the commands
 from kaifu.proxy.cli import COMMANDS, cli
@@ -92,6 +93,16 @@ def test_every_module_of_a_package_is_on_its_map(package: str) -> None:
     (table,) = re.findall(r"^## Modules\n(.*?)(?=^## )", page, flags=re.MULTILINE | re.DOTALL)
     named = re.findall(r"`(\w+)`", "".join(re.findall(r"^\|.*$", table, flags=re.MULTILINE)))
     assert sorted(named) == sorted(path.stem for path in (ROOT / package).glob("[a-z]*.py"))
+
+
+def test_the_pictures_are_those_that_are_drawn_and_fetch_nothing() -> None:
+    pictures = sorted((ROOT / "tui/pictures").iterdir())
+    assert {path.name for path in pictures} == {f"{name}.svg" for name in PICTURES}
+    for path in pictures:
+        picture = path.read_text()
+        assert f"tui/pictures/{path.name}" in (ROOT / "README.md").read_text()
+        assert set(re.findall(r"\w+://[^\s\"']+", picture)) == {"http://www.w3.org/2000/svg"}
+        assert "url(" not in picture.replace("url(#", "")
 
 
 def test_the_changelog_knows_the_version() -> None:
