@@ -13,11 +13,10 @@ from typing import Any
 import pytest
 from rich.color import ColorType
 from tests.ledger_values import NOON, SUZUKI, YAMADA, bodies, journal, receipt, record, store
-from tests.test_tui_frame import LEAST_CONTRAST
+from tests.test_tui_frame import LEAST_CONTRAST, inks
 from tests.test_tui_frame import _contrast as contrast
 from tests.tui_pilot import NOW, Seen, in_a_loop, looks, opened, too_wide
-from tests.tui_records import SECRETARY, full_ledger, golden, hostile_ledger, steering
-from textual.color import Color
+from tests.tui_records import SECRETARY, full_ledger, golden, hostile_ledger, steering, words
 
 from kaifu.proxy.access import AccessError, Role
 from kaifu.proxy.ledger_desk import Desk
@@ -56,11 +55,6 @@ def told(seen: Seen) -> str:
     """All that is told of the recipient, seen or not, blanks as one."""
     view = screen(seen).query_one("#told", LineView)
     return " ".join(" ".join(line.plain for line in view._lines).split())
-
-
-def words(seen: Seen) -> str:
-    """What is seen, without frames, blanks as one."""
-    return " ".join(seen.text().replace("│", "").split())
 
 
 def kinds(ledger: Path) -> list[str]:
@@ -443,10 +437,8 @@ async def test_with_ascii_marks_nothing_of_ours_is_anything_but_ascii(ledger: Pa
 async def test_all_text_can_be_read_on_its_background(ledger: Path, theme: str) -> None:
     async with detail(ledger, recipient=2, theme=theme) as (seen, _):
         async for place in everything(seen):
-            for text, style, _ in (piece for strip in seen.strips() for piece in strip):
-                if text.strip(" ─│╭╮╰╯▁▂▃▄▅▆▇█") and style is not None and style.color and style.bgcolor:
-                    ink, paper = (Color.from_rich_color(one) for one in (style.color, style.bgcolor))
-                    assert contrast(ink, paper) >= LEAST_CONTRAST, f"{place}: {text!r}, {ink} on {paper}"
+            for text, ink, paper in inks(seen):
+                assert contrast(ink, paper) >= LEAST_CONTRAST, f"{place}: {text!r}, {ink} on {paper}"
 
 
 @in_a_loop
@@ -481,3 +473,27 @@ def test_a_file_is_refused_to_who_borrows_rights_below_the_screen_too(ledger: Pa
     assert not (tmp_path / "bundle.zip").exists()
     assert handed_out(ledger) == []
     assert kinds(ledger)[-1] == "refused"
+
+
+@in_a_loop
+async def test_what_is_typed_ahead_lands_in_the_field_that_it_was_meant_for(ledger: Path) -> None:
+    async with detail(ledger) as (seen, _):
+        await seen.press("n", "tab")
+        await seen.pilot.press("ctrl+a", "ctrl+k", *"30m", "tab", *"on the phone")
+        await seen.settle()
+        form = seen.app.screen_stack[-1]
+        assert isinstance(form, Form)
+        assert form.given() == {"how": "phone", "at": "30m", "text": "on the phone"}
+
+
+@in_a_loop
+async def test_a_ledger_that_could_not_be_asked_is_asked_again(ledger: Path) -> None:
+    aside = ledger.with_name("aside.db")
+    ledger.rename(aside)
+    async with detail(ledger) as (seen, _):
+        assert YAMADA not in seen.text()
+        assert "there is no ledger" in words(seen)
+        aside.rename(ledger)
+        await seen.pulse()
+        assert YAMADA in seen.text()
+        assert seen.app.trouble == ""

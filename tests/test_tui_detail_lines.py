@@ -163,7 +163,7 @@ def test_everything_that_receipts_show_tells_is_told(tmp_path: Path) -> None:
         "12:09:00 receipt: displayed from yamada@partner.example",
         "authenticated",
         "it names our message",
-        "reporting_ua: mail.partner.example; Mailer",
+        "program: mail.partner.example; Mailer",
         "brought by message 2; tied by Original-Message-ID; the report is kept (v)",
         "12:30:00 delivery report: delivered from yamada@partner.example",
         "Subject 契約書のご確認",

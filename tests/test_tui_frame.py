@@ -172,7 +172,9 @@ async def test_all_text_can_be_read_on_its_background(ledger: Path, theme: str) 
 
 def inks(seen: Seen) -> Iterator[tuple[str, Color, Color]]:
     """Every text that can be read, its colour and that behind it; what lies beneath a dialog is not there to be read."""
-    shown = seen.app.screen.children[0].region if seen.app.screen.is_modal else seen.app.screen.region
+    shown = seen.app.screen.region
+    if seen.app.screen.is_modal:
+        shown = max((child.region for child in seen.app.screen.children), key=lambda region: region.area)
     for strip in seen.strips()[shown.y : shown.bottom]:
         at = 0
         for text, style, _ in strip:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tests.ledger_values import NOON, YAMADA, bodies, journal, receipt, record, store, to
 from tests.tui_pilot import NOW, Seen, in_a_loop, looks, opened, too_wide
-from tests.tui_records import full_ledger, golden, hostile_ledger, steering
+from tests.tui_records import full_ledger, golden, hostile_ledger, steering, words
 
 from kaifu.policies.facts import Direction
 from kaifu.proxy.access import Role
@@ -50,9 +50,9 @@ def screen(seen: Seen) -> IntegrityScreen:
     return found
 
 
-def words(seen: Seen) -> str:
-    """What is seen, without frames, blanks as one."""
-    return " ".join(seen.text().replace("│", "").split())
+def told(seen: Seen) -> list[str]:
+    """What was said in passing."""
+    return [one.message for one in seen.app._notifications]
 
 
 def kinds(ledger: Path) -> list[str]:
@@ -158,7 +158,7 @@ async def test_what_was_tampered_with_is_named(ledger: Path) -> None:
         await seen.press("4", "v", "enter")
         assert "NOT INTACT" in chain(seen)
         assert "1 the cell to.1 of entry 1 was changed. An entry or a cell is not what was written." in chain(seen)
-        assert "The ledger is NOT intact." in words(seen)
+        assert "The ledger is NOT intact." in told(seen)
 
 
 @in_a_loop
@@ -176,7 +176,7 @@ async def test_a_verification_that_is_stopped_says_nothing(ledger: Path, setting
         await seen.press("4")
         seen_.append(seen)
         await seen.press("v", "enter")
-        assert "The verification was stopped; it says nothing." in words(seen)
+        assert "The verification was stopped; it says nothing." in told(seen)
         assert "It is not known that this ledger was ever verified." in chain(seen)
         assert seen.app.trouble == ""
         seen_.clear()

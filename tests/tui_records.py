@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tests.ledger_values import NOON, SUZUKI, YAMADA, journal, receipt, record, store, to
+from tests.tui_pilot import Seen, cut
 
 from kaifu.policies.facts import Consent, Direction
 from kaifu.proxy.ledger import Evidence, EvidenceKind, Grade, Outcome, RequestState, Verdict
@@ -114,6 +115,15 @@ def erased_ledger(path: Path) -> Path:
 def steering(lines: Iterable[str]) -> list[str]:
     """The lines with something in them that steers a terminal, or that cannot be seen."""
     return [line for line in lines if not all(c.isprintable() or c in "\u00a0\u3000\u200c\u200d" for c in line)]
+
+
+def words(seen: Seen) -> str:
+    """What is seen, of a dialog only what stands in it, without frames, blanks as one."""
+    shown = seen.app.screen.region
+    if seen.app.screen.is_modal:
+        shown = max((child.region for child in seen.app.screen.children), key=lambda region: region.area)
+    lines = [cut(line, shown.x, shown.right) for line in seen.lines()[shown.y : shown.bottom]]
+    return " ".join(" ".join(lines).replace("│", "").split())
 
 
 def golden(name: str, text: str) -> None:

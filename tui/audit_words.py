@@ -39,6 +39,24 @@ WHAT = {
 
 FIELDS = {
     "filter": later("filter"),
+    "newest": later("newest answers"),
+    "consent_of": later("consent of"),
+    "message_ids": later("originals"),
+    "envids": later("envelopes"),
+    "since": later("since"),
+    "until": later("until"),
+    "person": later("person"),
+    "sender": later("from"),
+    "states": later("state"),
+    "rule": later("rule"),
+    "directions": later("direction"),
+    "kinds": later("kind"),
+    "outcomes": later("outcome"),
+    "requests": later("request"),
+    "grades": later("grade"),
+    "message_id": later("Message-ID"),
+    "subject": later("subject"),
+    "actor": later("who"),
     "message": later("message"),
     "text": later("text"),
     "note": later("text"),
@@ -51,7 +69,6 @@ FIELDS = {
     "seen_at": later("confirmed at"),
     "asked": later("asked"),
     "other": later("answers for it"),
-    "person": later("person"),
     "to": later("to"),
     "purpose": later("purpose"),
     "what": later("what"),
@@ -83,7 +100,10 @@ def told_act(act: Act) -> str:
     )
     keys = sorted((key for key in act.details if key not in left_out), key=_place)
     details = {key: act.details[key] for key in keys}
-    return "; ".join((called(WHAT, act.what), *about, *_words(details)))
+    words = list(_words(details))
+    if act.what in ("list", "export") and not words:
+        words.append(say("all"))
+    return "; ".join((called(WHAT, act.what), *about, *words))
 
 
 def _place(key: str) -> int:

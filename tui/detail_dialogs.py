@@ -49,7 +49,7 @@ class TextDialog(Dialog):
 
     def opened(self) -> None:
         self.show(self._text)
-        self.query_one("#text").focus()
+        self.set_focus(self.query_one("#text"))
 
     def show(self, text: Sequence[Told]) -> None:
         """Show other paragraphs."""

@@ -22,6 +22,7 @@ from .detail_words import (
     ACTIONS,
     ASKED_BY,
     CONFIRMED_BY,
+    DETAILS,
     DIRECTIONS,
     DISPOSITIONS,
     HANDLINGS,
@@ -212,7 +213,7 @@ def evidence(one: dict[str, Any], how: Shown, message: int) -> Iterator[Told]:
     if one["why"]:
         yield Told(_text(one["why"]), _UNDER, deep=2)
     for key, words in one["details"].items():
-        yield Told(f"{shortened(str(key), 100)}: {_text(words)}", _UNDER, "dim", 2)
+        yield Told(f"{shortened(called(DETAILS, key), 100)}: {_text(words)}", _UNDER, "dim", 2)
     if how.pairs and is_open(one):
         yield Told(say("If this address answers for the recipient, pair the two (a)."), _UNDER, deep=2)
     yield Told(_source(one, message), _UNDER, "dim", 2)

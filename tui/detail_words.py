@@ -94,6 +94,21 @@ CONFIRMED_BY = {
     "chat": later("by chat"),
 }
 
+DETAILS = {
+    "action_mode": later("action mode"),
+    "sending_mode": later("sending mode"),
+    "reporting_ua": later("program"),
+    "modifiers": later("modifiers"),
+    "error": later("error"),
+    "status": later("status"),
+    "diagnostic": later("diagnostic"),
+    "remote_mta": later("remote server"),
+    "last_attempt": later("last attempt"),
+    "retry_until": later("tried until"),
+    "original_message_id": later("cited message"),
+}
+"""Fields of reports that are kept (RFC 8098 3, RFC 3464 2)."""
+
 PLACES = {"file": later("file"), "command": later("program"), "mail": later("mail")}
 """Where anchors are sent."""
 

@@ -58,7 +58,7 @@ class Dialog(ModalScreen[Any]):
     Dialog #told { max-height: 12; margin-bottom: 1; }
     Dialog #title { text-style: bold; }
     Dialog Horizontal { height: auto; }
-    Dialog .label { width: 16; color: $text-muted; }
+    Dialog .label { width: 18; padding-right: 1; color: $text-muted; }
     Dialog SafeInput { width: 1fr; background: $surface; }
     Dialog .choices { width: 1fr; max-height: 8; }
     Dialog #sentence { height: auto; text-style: bold; }
@@ -116,6 +116,9 @@ class Form(Dialog):
     BINDINGS: ClassVar[list[Any]] = [
         Binding("enter", "next", show=False),
         Binding("ctrl+s", "do", show=False),
+        # Before a field has dealt with what was typed into it, so that what is typed next goes to the next one.
+        Binding("tab", "app.focus_next", show=False, priority=True),
+        Binding("shift+tab", "app.focus_previous", show=False, priority=True),
         Binding("down", "app.focus_next", show=False),
         Binding("up", "app.focus_previous", show=False),
     ]
@@ -156,7 +159,7 @@ class Form(Dialog):
                 view = self.query_one(f"#field-{field.name}", LineView)
                 values = [value for value, _ in field.choices]
                 view.show(_one_line_each(words), values.index(field.value) if field.value in values else 0)
-        self.query(".choices, SafeInput").first().focus()
+        self.set_focus(self.query(".choices, SafeInput").first())
 
     def given(self) -> dict[str, str]:
         """What stands in the fields."""
@@ -223,7 +226,7 @@ class Choice(Dialog):
     def opened(self) -> None:
         view = self.query_one("#choices", LineView)
         view.show(_one_line_each([Told(words) for _, words in self._choices]), 0)
-        view.focus()
+        self.set_focus(view)
 
     def on_line_view_chosen(self, event: LineView.Chosen) -> None:
         """Take it."""

@@ -20,7 +20,7 @@ from kaifu.proxy.ledger_desk import Detail, Row
 from kaifu.proxy.ledger_shown import local
 
 from . import detail_acts
-from .asking import Question
+from .asking import Question, RefusedError, TroubleError
 from .attempts import Attempt
 from .detail_dialogs import ReportDialog, TextDialog, bundle_form, note_form, pair_form, take_back_form
 from .detail_lines import Facts, Shown, erased, facts, told
@@ -75,6 +75,7 @@ class DetailScreen(KaifuScreen):
         self.recipient = recipient
         self.found: Detail | None = None
         self.about: Facts | None = None
+        self._failed = False
         self._reports: list[Report] = []
         self._answering: list[str] = []
         self._revocable: list[tuple[str, str]] = []
@@ -94,10 +95,20 @@ class DetailScreen(KaifuScreen):
 
     def action_refresh(self) -> None:
         """Ask for everything anew."""
+        self._failed = False
         self.start(self._load(), "load")
 
+    def pulsed(self) -> None:
+        if self._failed:
+            self.action_refresh()
+
     async def _load(self) -> None:
-        found = await self.ask(lambda desk: desk.details(str(self.message)), lane="detail")
+        try:
+            found = await self.ask(lambda desk: desk.details(str(self.message)), lane="detail")
+            self._failed = False
+        except TroubleError as trouble:
+            self._failed = not isinstance(trouble, RefusedError)  # a ledger that was locked is asked again
+            raise
         self.found = found[0] if found else None
         if self.found is not None and self.row() is None:
             self.recipient = self.found.recipients[0].recipient

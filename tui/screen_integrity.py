@@ -7,6 +7,7 @@ record. A verification has a thread of its own (:mod:`kaifu.tui.integrity_run`) 
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from typing import Any, ClassVar
 
 from rich.text import Text
@@ -22,7 +23,7 @@ from kaifu.proxy.ledger_desk import Act, ActFilter, ActPlace, Desk, Unmatched
 from kaifu.proxy.ledger_places import places_of
 from kaifu.proxy.ledger_shown import local
 
-from .asking import TroubleError
+from .asking import RefusedError, TroubleError
 from .audit_filter import described, fields_of, wanted
 from .audit_list import ActsPage, AuditList
 from .audit_words import act_in_full
@@ -110,6 +111,7 @@ class IntegrityScreen(KaifuScreen):
         self._outcome: Outcome | None = None
         self._verification: Verification | None = None
         self._apart: list[Unmatched] = []
+        self._failed = False
 
     def body(self) -> ComposeResult:
         yield SectionsLine()
@@ -166,14 +168,28 @@ class IntegrityScreen(KaifuScreen):
             self.query_one(AuditList).feed.changed()
         self.action_refresh()
 
+    def pulsed(self) -> None:
+        if self._failed:
+            self.ledger_changed()
+
     def action_refresh(self) -> None:
         """Ask anew for what is shown."""
+        self._failed = False
         if self.section == "chain":
-            self.start(self._load_chain(), "chain")
+            self.start(self._until_answered(self._load_chain()), "chain")
         elif self.section == "audit":
-            self.start(self._load_acts(), "acts")
+            self.start(self._until_answered(self._load_acts()), "acts")
         else:
-            self.start(self._load_unmatched(), "unmatched")
+            self.start(self._until_answered(self._load_unmatched()), "unmatched")
+
+    async def _until_answered(self, work: Coroutine[Any, Any, None]) -> None:
+        """What a locked ledger did not answer is asked again with the next pulse; what was refused is not."""
+        try:
+            await work
+            self._failed = False
+        except TroubleError as trouble:
+            self._failed = not isinstance(trouble, RefusedError)
+            raise
 
     # The chain, and verifications of it.
 
@@ -254,7 +270,7 @@ class IntegrityScreen(KaifuScreen):
     def on_audit_list_wanting(self, _: AuditList.Wanting) -> None:
         """More rows."""
         if self.section == "audit":
-            self.start(self._load_acts(), "acts")
+            self.start(self._until_answered(self._load_acts()), "acts")
 
     async def _load_acts(self) -> None:
         view = self.query_one(AuditList)
