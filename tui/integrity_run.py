@@ -12,12 +12,13 @@ from kaifu.proxy.health import write_verified
 from kaifu.proxy.ledger import LedgerError
 from kaifu.proxy.ledger_anchor import Anchor
 from kaifu.proxy.ledger_cli import Chosen
-from kaifu.proxy.ledger_desk import Desk, GivenUpError
+from kaifu.proxy.ledger_desk import Desk
+from kaifu.proxy.ledger_desk import GivenUpError as InterruptedAtDeskError
 from kaifu.proxy.ledger_open import ledger_path
 from kaifu.proxy.ledger_verify import Report
 from kaifu.proxy.settings import Settings
 
-from .asking import Asker, TroubleError
+from .asking import Asker, GivenUpError, TroubleError
 
 _STEPS = 200
 """Progress is told at most so often."""
@@ -50,7 +51,7 @@ class Verification:
 
         def progress(done: int, of: int) -> None:
             if self._given_up:
-                raise GivenUpError("the verification was given up")
+                raise InterruptedAtDeskError("the verification was given up")
             step = done * _STEPS // max(of, 1)
             if step != self._step:
                 self._step = step
@@ -65,7 +66,7 @@ class Verification:
 
         try:
             return await asker.ask(question)
-        except TroubleError:
+        except (GivenUpError, TroubleError):
             if self._given_up:
                 return None
             raise
