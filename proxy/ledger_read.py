@@ -1,6 +1,6 @@
 """Questions that people and screens ask of the ledger: lists by keyset (all about one message: :mod:`kaifu.proxy.ledger_detail`).
 
-Called by ``kaifu receipts`` and by screens, on a read-only connection. Every function is one short read transaction, so nobody
+Called by ``kaifu receipts`` and by screens, on a read-only connection. Read transactions are short, several for what takes longer, so nobody
 who looks slows the relay down or keeps its log from being trimmed; a list is read page by page, each beginning after
 the last row of the one before (:class:`Place`), so a page costs the same at the start and after millions of rows.
 
@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from .ledger_entries import CELLS_PER_ENTRY, Entry, decode
-from .ledger_filter import ATTESTED, Filter, Order, Place, between, conditions, joined, stretches
+from .ledger_filter import ATTESTED, Filter, Order, Place
 from .ledger_keys import number_of
 from .ledger_rows import Row
-from .ledger_walk import Counted, Page, count_on, transaction, walk
+from .ledger_walk import PATIENCE, Counted, Page, count_on, walk
 
 __all__ = [
     "ATTESTED", "Counted", "Filter", "Order", "Page", "Place", "Row", "count", "count_on", "entry_of", "messages_called",
@@ -38,8 +38,14 @@ def page(
     order: Order = Order.TIME,
 ) -> list[Row]:
     """The next rows of a list, at most ``limit``; all of them when it is negative."""
-    found = walk(db, wanted, after=after, limit=limit, newest_first=newest_first, order=order, patience=None)
-    return found.rows
+    found: list[Row] = []
+    while True:
+        left = limit - len(found) if limit >= 0 else limit
+        some = walk(db, wanted, after=after, limit=left, newest_first=newest_first, order=order, patience=PATIENCE)
+        found += some.rows
+        if some.done or len(found) == limit:
+            return found
+        after = some.reached
 
 
 def rows(db: sqlite3.Connection, wanted: Filter, *, newest_first: bool = True, at_once: int = 500) -> Iterator[Row]:
@@ -64,15 +70,13 @@ def page_by_page(following: Callable[[_Listed | None], list[_Listed]], at_once: 
 
 
 def count(db: sqlite3.Connection, wanted: Filter, *, most: int) -> int:
-    """How many rows there are, counted up to ``most``. Of a person, who is both sender and recipient may count twice."""
-    found = 0
-    with transaction(db):
-        what = conditions(db, wanted)
-        for stretch in stretches(db, wanted):
-            sql, values = joined([stretch.condition, *between(stretch.time, wanted.since, wanted.until), what])
-            query = f"SELECT count(*) FROM (SELECT 1 FROM {stretch.tables} WHERE {sql} LIMIT ?)"
-            found += int(db.execute(query, (*values, most - found)).fetchone()[0])
-    return found
+    """How many rows there are, counted up to ``most``."""
+    found = count_on(db, wanted, most=most, patience=PATIENCE)
+    number = found.number
+    while not found.done and number < most:
+        found = count_on(db, wanted, after=found.reached, most=most - number, patience=PATIENCE)
+        number += found.number
+    return number
 
 
 def entry_of(db: sqlite3.Connection, number: int) -> Entry | None:
