@@ -18,6 +18,7 @@ from kaifu.proxy.access import Role
 from kaifu.proxy.health import Failing, Health, NextHopHealth, PolicyHealth, Rejected, Verified
 from kaifu.proxy.ledger import Verdict
 from kaifu.proxy.ledger_desk import AnchorPlace, Attention, Desk, Tally
+from kaifu.proxy.ledger_desk import Newest as NewestAnswer
 from kaifu.proxy.ledger_states import GRADED, State
 from kaifu.proxy.settings import Anchors
 from kaifu.tui.overview_figures import (
@@ -33,7 +34,7 @@ from kaifu.tui.overview_figures import (
     weekday_hours,
 )
 from kaifu.tui.overview_needs import LONG_WITHOUT_ANCHOR, Need, Situation, needs
-from kaifu.tui.overview_widgets import Chart, Drawn, FigureTable, Newest
+from kaifu.tui.overview_widgets import Chart, Drawn, FigureTable, Newest, answer_words
 from kaifu.tui.screen_detail import DetailScreen
 from kaifu.tui.screen_overview import FRESH_SECONDS, WHOLE_SECONDS, NeedList, OverviewScreen
 
@@ -334,3 +335,14 @@ async def test_a_ledger_that_is_put_back_to_an_older_copy_is_not_taken_without_a
         assert "put back to an older copy" in " ".join(
             need.sentence for need in seen.app.screen.query_one(NeedList).needs or ()
         )
+
+
+def test_an_answer_has_its_grade_beside_it_and_a_delivery_report_none() -> None:
+    report = NewestAnswer(AT, "dsn", "relayed", "claimed", None, 1, 1, "a@b.example", "waiting", None)
+    assert answer_words(report) == "relayed"
+    assert (
+        answer_words(report._replace(kind="mdn", value="displayed", grade="authenticated"))
+        == "displayed (authenticated)"
+    )
+    assert answer_words(report._replace(kind="mdn", value="dispatched")) == "dispatched (claimed)"
+    assert answer_words(report._replace(kind="reply", value="")) == "replied (claimed)"

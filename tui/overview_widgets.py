@@ -192,4 +192,4 @@ def answer_words(one: Answer) -> str:
     value = State.REPLIED.value if one.kind == EvidenceKind.REPLY else one.value
     if value in tuple(State):
         return sign_and_words(value, "added", "unicode", one.grade)[1]
-    return graded(say(value), one.grade)
+    return graded(say(value), None if one.kind == EvidenceKind.DSN else one.grade)

@@ -128,7 +128,7 @@ class OverviewScreen(KaifuScreen):
             with _titled(Vertical(id="needs-frame"), say("Needs a person")):
                 yield NeedList(marks)
         with Horizontal(id="middle"):
-            yield _titled(Chart(marks, id="chart"), say("Asked by day, confirmed in dark"))
+            yield _titled(Chart(marks, id="chart"), say("Asked by day; solid: confirmed"))
             yield _titled(Hours(marks, id="hours"), say("Asked by weekday and hour"))
         with _titled(Vertical(id="newest-frame"), say("Newest answers")):
             yield Newest(marks, self.kaifu.where.zone)
