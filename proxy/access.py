@@ -116,6 +116,22 @@ def access(who: Caller, roles: Roles) -> Access:
     return Access(who, Role.ADMIN if who.unbound else max(held, default=Role.NOBODY))
 
 
+def typed(who: Caller) -> tuple[str, ...]:
+    """The words with which this person begins a command that is to have the rights that this process has."""
+    return ("kaifu",) if who.uid == os.geteuid() else (*lent(), "kaifu")
+
+
+def lent() -> tuple[str, ...]:
+    """The words that lend the rights of this process to a command of somebody else."""
+    uid = os.geteuid()
+    if uid == 0:
+        return ("sudo",)
+    try:
+        return ("sudo", "-u", pwd.getpwuid(uid).pw_name)
+    except KeyError:
+        return ("sudo", "-u", f"#{uid}")
+
+
 def _is_meant(who: Caller, name: str) -> bool:
     """Users are compared by number: two names of one number are one user."""
     number = _number(name)

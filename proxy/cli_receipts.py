@@ -7,7 +7,6 @@ cannot be used 2.
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -122,7 +121,7 @@ def _print_table(found: Iterator[Row], where: Chosen) -> None:
     if first is None:
         click.echo("Nothing in the ledger fits.")
         return
-    table((row for some in ((first,), found) for row in some), _console(), where.zone, _marks())
+    table((row for some in ((first,), found) for row in some), _console(), where.zone, _marks(), where.typed())
 
 
 @receipts.command()
@@ -218,7 +217,7 @@ def _print_detail(one: Detail, where: Chosen, place: int) -> None:
     console = _console()
     if place:
         console.print()
-    for line in ledger_timeline.lines(one, where.zone, _marks()):
+    for line in ledger_timeline.lines(one, where.zone, _marks(), where.typed()):
         console.print(line, soft_wrap=True)
 
 
@@ -294,7 +293,7 @@ def note(
             click.echo(f"Entry {number}: note {revoked} is revoked.")
         elif confirmed_by is not None:
             number = desk.attest(recipients[0], confirmed_by, seen_at, text)
-            again = shlex.join(_words("note", name, to, config, number))
+            again = where.typed(*_words("note", name, to, config, number))
             click.echo(f"Entry {number}: noted. To take it back: {visible(again)}")
 
 
@@ -320,14 +319,15 @@ def pair(
     """
     if (other is None) == (revoked is None):
         raise click.UsageError("give --with ADDRESS, or --revoke ENTRY")
-    with at_desk(chosen(config, ledger_url)) as desk:
+    where = chosen(config, ledger_url)
+    with at_desk(where) as desk:
         recipients = desk.recipients_called(name, to, "pair")
         if revoked is not None:
             number = desk.unpair(revoked, recipients)
             click.echo(f"Entry {number}: pairing {revoked} is revoked.")
         elif other is not None:
             number = desk.pair(recipients[0], other.strip(), text)
-            again = shlex.join(_words("pair", name, to, config, number))
+            again = where.typed(*_words("pair", name, to, config, number))
             click.echo(f"Entry {number}: paired. To take it back: {visible(again)}")
 
 
@@ -358,6 +358,6 @@ def unmatched(as_json: bool, config: str | None, ledger_url: str | None) -> None
 
 def _words(command: str, name: str, to: str | None, config: str | None, entry: int) -> list[str]:
     """The command that revokes a note or a pairing."""
-    words = ["kaifu", "receipts", command, name, "--revoke", str(entry)]
+    words = ["receipts", command, name, "--revoke", str(entry)]
     words += ["--to", to] if to is not None else []
     return words + (["--config", config] if config is not None else [])

@@ -1,8 +1,9 @@
 """Who answered for a recipient, as lists name them: one line per mailbox, with the strongest that came from it and its grade.
 
-Called by :mod:`kaifu.proxy.ledger_read` for the recipients of a page, within its read transaction. What counts comes first; then what
+Called by :mod:`kaifu.proxy.ledger_rows` for the rows of a page, within its read transaction. What counts comes first; then what
 might: answers of other addresses that nobody paired, answers below the grade that the rule asks for, and answers under the asked address
-that failed authentication, unless the same mailbox said as much in a way that counts. Fails with sqlite3's errors.
+that failed authentication, unless the same mailbox said as much in a way that counts. When a message had several recipients, an answer of
+another address belongs to none of them until somebody pairs the two: it is named with the message. Fails with sqlite3's errors.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from .ledger_states import Standing, is_answer, is_stronger, standing_of
 
 MOST_WITHOUT = 100
 """Of what does not count, the earliest of so many mailboxes are named for each recipient: strangers can send any number."""
+MOST_ENTRIES = 10_000
+"""Among so many entries about a message, the first ones, are answers looked for of which nobody knows for whom they are."""
 _AT_ONCE = 500
 _QUERY = (
     "SELECT recipient, answerer, counts, verdict, kind, value, grade, min(at), min(by_address) FROM evidence"
@@ -25,6 +28,15 @@ _QUERY = (
     f" OR verdict = '{Verdict.FAILED_AUTHENTICATION.value}'"
     " AND by_key = (SELECT address_key FROM recipients WHERE id = evidence.recipient))"
     " GROUP BY recipient, answerer, counts, verdict, kind, value, grade ORDER BY min(at), answerer"
+)
+
+# Word for word which index is used: evidence of no recipient may be most of a ledger's. CROSS JOIN keeps the order, + no index.
+_OF_NOBODY = (
+    "SELECT m.id, v.entry, v.by_key, v.verdict, v.kind, v.value, v.grade, v.at, v.by_address"
+    " FROM messages m CROSS JOIN evidence v ON v.entry IN"
+    f" (SELECT id FROM entries WHERE message = m.id ORDER BY id LIMIT {MOST_ENTRIES})"
+    f" WHERE m.id IN ({{}}) AND +v.recipient IS NULL AND +v.verdict = '{Verdict.OTHER_ADDRESS.value}'"
+    f" AND v.kind IN ('{EvidenceKind.MDN.value}', '{EvidenceKind.REPLY.value}') ORDER BY v.entry"
 )
 
 
@@ -71,6 +83,23 @@ def answers_of(db: sqlite3.Connection, recipients: Sequence[int]) -> dict[int, t
     return {
         recipient: tuple(sorted(some, key=lambda one: (not one.counts, one.at))) for recipient, some in grouped.items()
     }
+
+
+def answers_of_nobody(db: sqlite3.Connection, messages: Sequence[int]) -> dict[int, tuple[Answer, ...]]:
+    """The answers of other addresses to some messages of which nobody knows for which recipient they are, in order of time."""
+    found: dict[int, dict[str | int, Answer]] = {}
+    for start in range(0, len(messages), _AT_ONCE):
+        some = messages[start : start + _AT_ONCE]
+        rows = db.execute(_OF_NOBODY.format(",".join("?" * len(some))), some)
+        for message, entry, by, verdict, kind, value, grade, at, address in rows:
+            answer = Answer(address, False, kind, value, grade, at, verdict, False)
+            mailboxes, mailbox = found.setdefault(message, {}), by or entry
+            if not is_answer(_standing(answer)):
+                continue
+            known = mailboxes.get(mailbox)
+            if is_stronger(_standing(answer), _standing(known)) if known else len(mailboxes) < MOST_WITHOUT:
+                mailboxes[mailbox] = answer
+    return {message: tuple(sorted(some.values(), key=lambda one: one.at)) for message, some in found.items()}
 
 
 def _standing(answer: Answer) -> Standing:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import shlex
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator
@@ -22,7 +23,7 @@ import click
 
 from kaifu.policies.document import ProblemsError
 
-from .access import Access, AccessError, Caller, access, caller, check_settings
+from .access import Access, AccessError, Caller, access, caller, check_settings, typed
 from .display import visible
 from .ledger import LedgerError
 from .ledger_anchor import Anchor, anchor_of, anchors_in
@@ -52,6 +53,10 @@ class Chosen:
     path: Path
     zone: tzinfo
     who: Access
+
+    def typed(self, *words: str) -> str:
+        """A command of kaifu's as who asks types it."""
+        return shlex.join([*typed(self.who.caller), *words])
 
 
 def ledger_options(command: Command) -> Command:

@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .ledger_answerers import Answer, answers_of
+from .ledger_answerers import Answer, answers_of, answers_of_nobody
 from .ledger_apart import unmatched_of
 from .ledger_bodies import REPORTS
 from .ledger_entries import CELLS_PER_ENTRY
@@ -33,8 +33,9 @@ class Row:
 
     ``at``: when the message came through; ``sent_at``: its Date field, else the same. ``reason`` is None when it was erased.
     ``attested``: how many notes of people stand beside the evidence. ``confirm``: the grade that an answer must have, None: any.
-    ``answering``: how many mailboxes have answered, ``answers``: which, and what else came that does not count. ``unmatched``: how many
-    pieces of evidence the message brought that match nothing.
+    ``answering``: how many mailboxes have answered, ``answers``: which, and what else came that does not count. ``recipient_unknown``:
+    answers of other addresses to the message of which nobody knows for which of its recipients they are; the same in each of its rows.
+    ``unmatched``: how many pieces of evidence the message brought that match nothing.
     """
 
     message: int
@@ -61,6 +62,7 @@ class Row:
     reason: str | None = None
     would: str | None = None
     answers: tuple[Answer, ...] = ()
+    recipient_unknown: tuple[Answer, ...] = ()
     unmatched: int = 0
 
     @property
@@ -99,6 +101,7 @@ def rows_of(db: sqlite3.Connection, recipients: list[int]) -> list[Row]:
 def completed(db: sqlite3.Connection, some: list[Row]) -> list[Row]:
     """The sentences, which stand in cells of the entry that decided; who answered; and what matches nothing."""
     answers = answers_of(db, [row.recipient for row in some])
+    of_nobody = answers_of_nobody(db, list(dict.fromkeys(row.message for row in some)))
     reports = [row.message for row in some if row.kind in REPORTS]
     apart = unmatched_of(db, int(time.time()), reports)
     cells: dict[int, dict[str, Any]] = {}
@@ -110,7 +113,8 @@ def completed(db: sqlite3.Connection, some: list[Row]) -> list[Row]:
         told: dict[str, Any] = (
             {} if personal is None else {"reason": personal["reason"], "would": personal.get("would")}
         )
-        told |= {"answers": answers.get(row.recipient, ()), "unmatched": apart.get(row.message, 0)}
+        told |= {"answers": answers.get(row.recipient, ()), "recipient_unknown": of_nobody.get(row.message, ())}
+        told["unmatched"] = apart.get(row.message, 0)
         found.append(replace(row, **told))
     return found
 

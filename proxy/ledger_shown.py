@@ -6,7 +6,8 @@ and a spreadsheet never takes a cell for a formula.
 
 The grade of a confirmation always stands beside it. Beneath a recipient stands who answered in its place or, of a list, all
 who did, and what came that does not count: an answer of an address that nobody paired, one below the grade that the rule asks
-for, or one under the asked address that failed authentication.
+for, or one under the asked address that failed authentication. Beneath the last recipient of a message stand answers of
+which nobody knows for whom they are.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterable, Sequence
 from datetime import tzinfo
+from itertools import groupby
 from typing import Any, TextIO
 
 from rich.cells import cell_len
@@ -75,6 +77,7 @@ def as_object(row: Row) -> dict[str, Any]:
         "answered": row.answering,
         "answered_by": [_answer(row, one) for one in row.answers if one.counts],
         "not_counted": [_answer(row, one) for one in row.answers if not one.counts],
+        "recipient_unknown": [_answer(row, one) for one in row.recipient_unknown],
         "unmatched": row.unmatched,
     }
 
@@ -102,7 +105,8 @@ def value_of(one: Answer) -> str:
 COLUMNS = (
     *("id recipient message_id kind direction from to subject sent_at recorded_at rule reason would request".split()),
     *("asked_by report_asked_by state transport handling outcome failed_at delivered_at displayed_at".split()),
-    *("replied_at attested confirm grade list answered answered_by not_counted unmatched".split()),
+    *("replied_at attested confirm grade list answered answered_by not_counted recipient_unknown".split()),
+    "unmatched",
 )
 
 
@@ -158,9 +162,13 @@ MOST_NAMED = 5
 """Lines beneath a recipient in a table; ``show`` tells all."""
 _NOT_COUNTED = "?"
 _HINT = (
-    f"{_NOT_COUNTED}  does not count: kaifu receipts show ID says why. What another address answers counts once somebody pairs the two:"
-    " kaifu receipts pair ID --to RECIPIENT --with ADDRESS"
+    f"{_NOT_COUNTED}  does not count: {{kaifu}} receipts show ID says why. What another address answers counts once somebody pairs the two:"
+    " {kaifu} receipts pair ID --to RECIPIENT --with ADDRESS"
 )
+_HINT_FOR_WHOM = (
+    "for whom?  The message went to several, and the answer does not say for which of them it is: pairing says it."
+)
+_FOR_WHOM = ", for whom?"
 _TITLES = ("ID", "Sent", "", "Receipt", "From", "To", "Subject", "Rule")
 _TO = _TITLES.index("To")
 _GAP = "  "
@@ -168,15 +176,18 @@ _SHARES = (0, 0, 0, 0, 3, 3, 4, 3)
 """Of the width that is left, how much a column gets; 0: as much as it needs."""
 
 
-def table(rows: Iterable[Row], console: Console, zone: tzinfo, marks: str) -> None:
+def table(rows: Iterable[Row], console: Console, zone: tzinfo, marks: str, kaifu: str = "kaifu") -> None:
     """All rows as a table: mark and words, who to whom, subject, rule. Nothing in it is taken for markup.
 
-    On a terminal no line is longer than the terminal is wide; else nothing is cut. So all rows are read first.
+    ``kaifu``: how the commands begin that it tells. On a terminal no line is longer than the terminal is wide; else nothing is cut.
+    So all rows are read first.
     """
     wide = console.width >= _WIDE
     cells: list[list[str]] = []
-    for row in rows:
-        cells += [_cells(row, zone, marks, wide), *_beneath(row, marks, wide)]
+    for _, of_one in groupby(rows, lambda row: row.message):
+        for row in of_one:
+            cells += [_cells(row, zone, marks, wide), *_beneath(row, marks, wide)]
+        cells += _beneath_all(row, marks, wide)
     widths = _widths(cells, console.width if console.is_terminal else None, wide)
     titles = _TITLES[: len(widths)]
     console.print()
@@ -187,7 +198,9 @@ def table(rows: Iterable[Row], console: Console, zone: tzinfo, marks: str) -> No
         console.print(_line(line, widths, marks) if line[0] else _line_beneath(line, widths, marks), no_wrap=True)
     console.print()
     if any(line[2] == _NOT_COUNTED for line in cells):
-        console.print(_HINT)
+        console.print(_HINT.format(kaifu=kaifu))
+    if any(line[2] == _NOT_COUNTED and line[_TO].endswith(_FOR_WHOM) for line in cells):
+        console.print(_HINT_FOR_WHOM)
 
 
 def _cells(row: Row, zone: tzinfo, marks: str, wide: bool) -> list[str]:
@@ -201,14 +214,37 @@ def _cells(row: Row, zone: tzinfo, marks: str, wide: bool) -> list[str]:
 def _beneath(row: Row, marks: str, wide: bool) -> list[list[str]]:
     """Lines without a number: who answered other than the recipient itself, and what does not count."""
     named = [one for one in row.answers if row.is_list or not one.own or not one.counts]
+    lines = [
+        (
+            "" if one.counts else _NOT_COUNTED,
+            remark(one) if row.is_list or not one.counts else "answered by",
+            visible(name_of(row, one) or "(erased)"),
+        )
+        for one in named
+    ]
+    return _lines(lines, marks, wide)
+
+
+def _beneath_all(row: Row, marks: str, wide: bool) -> list[list[str]]:
+    """Likewise, beneath the last recipient of a message: answers of which nobody knows for whom they are."""
+    return _lines(
+        [
+            (_NOT_COUNTED, remark(one), f"{visible(one.address or '(erased)')}{_FOR_WHOM}")
+            for one in row.recipient_unknown
+        ],
+        marks,
+        wide,
+    )
+
+
+def _lines(lines: Sequence[tuple[str, str, str]], marks: str, wide: bool) -> list[list[str]]:
+    """The cells of lines beneath a row, each given as sign, words and name; the first ones, and how many more there are."""
     arrow = "↳ " if marks == "unicode" else "> "
-    lines = []
-    for one in named[:MOST_NAMED]:
-        words = remark(one) if row.is_list or not one.counts else "answered by"
-        lines.append(("" if one.counts else _NOT_COUNTED, words, arrow + visible(name_of(row, one) or "(erased)")))
-    if len(named) > MOST_NAMED:
-        lines.append(("", "", f"{arrow}and {len(named) - MOST_NAMED} more"))
-    return [["", "", sign, words, "", name, "", *([""] if wide else [])] for sign, words, name in lines]
+    more = [("", "", f"and {len(lines) - MOST_NAMED} more")] if len(lines) > MOST_NAMED else []
+    return [
+        ["", "", sign, words, "", arrow + name, "", *([""] if wide else [])]
+        for sign, words, name in (*lines[:MOST_NAMED], *more)
+    ]
 
 
 def remark(one: Answer) -> str:

@@ -212,8 +212,8 @@ def unmatched_object(one: Unmatched) -> dict[str, Any]:
     }
 
 
-def lines(found: Detail, zone: tzinfo, marks: str) -> Iterator[str]:
-    """Everything as lines of text, safe to print. ``marks``: ``unicode`` or ``ascii``."""
+def lines(found: Detail, zone: tzinfo, marks: str, kaifu: str = "kaifu") -> Iterator[str]:
+    """Everything as lines of text, safe to print. ``marks``: ``unicode`` or ``ascii``; ``kaifu``: how the commands begin that it tells."""
     whole = as_object(found)
     yield f"Message {whole['id']}  {_angle(whole['message_id'])}"
     yield f"  from      {_text(whole['from'])}"
@@ -228,7 +228,7 @@ def lines(found: Detail, zone: tzinfo, marks: str) -> Iterator[str]:
         yield f"  {again:<9} {local(at_value(attempt['at']), zone, seconds=True)}   queue id {queue}{policy}"
     for row, each in zip(found.recipients, whole["recipients"], strict=True):
         yield ""
-        yield from _recipient_lines(row, each, zone, marks)
+        yield from _recipient_lines(row, each, zone, marks, kaifu)
     for title, key in (
         ("Cites this message, but confirms nothing", "other_evidence"),
         ("It is evidence of", "is_evidence_of"),
@@ -238,7 +238,7 @@ def lines(found: Detail, zone: tzinfo, marks: str) -> Iterator[str]:
             yield title
             for one in whole[key]:
                 about = f" about message {one['message']}" if one.get("message") else ""
-                yield from _evidence_lines(one, zone, whole["id"], about)
+                yield from _evidence_lines(one, zone, f"{kaifu} receipts pair {whole['id']}", about)
     if found.unmatched or (whole["kind"] in REPORTS and not found.carried):
         yield ""
         yield "It is evidence of no message that is known here"
@@ -265,7 +265,7 @@ def _text(value: object, missing: str = ERASED) -> str:
     return missing if value is None else visible(str(value))
 
 
-def _recipient_lines(row: Row, each: dict[str, Any], zone: tzinfo, marks: str) -> Iterator[str]:
+def _recipient_lines(row: Row, each: dict[str, Any], zone: tzinfo, marks: str, kaifu: str) -> Iterator[str]:
     sign, words = marked(row, marks)
     yield f"{_text(row.address)}   {sign} {words}"
     yield f"  {row.direction}; request {row.request} (asked by {row.asked_by}); {row.outcome}"
@@ -283,7 +283,7 @@ def _recipient_lines(row: Row, each: dict[str, Any], zone: tzinfo, marks: str) -
     for one in each["outcomes"]:
         yield f"  {local(at_value(one['at']), zone, seconds=True)}  {one['outcome']}: {_text(one['reply'])}"
     for one in each["evidence"]:
-        yield from _evidence_lines(one, zone, row.message, to=row.address)
+        yield from _evidence_lines(one, zone, f"{kaifu} receipts pair {row.message}", to=row.address)
     for pair in each["pairs"]:
         yield _pair_line(pair, row.message)
     if each["notes"]:
@@ -318,8 +318,9 @@ def _pair_line(pair: dict[str, Any], message: int) -> str:
 
 
 def _evidence_lines(
-    one: dict[str, Any], zone: tzinfo, message: int, about: str = "", to: str | None = None
+    one: dict[str, Any], zone: tzinfo, pair: str, about: str = "", to: str | None = None
 ) -> Iterator[str]:
+    """One piece of evidence. ``pair``: how a command begins that pairs who answered."""
     kind = _KINDS.get(one["evidence"], one["evidence"])
     value = "" if one["value"] == one["evidence"] else f": {_text(one['value'])}"
     remarks = f" ({'; '.join(words)})" if (words := list(_judgement(one))) else ""
@@ -329,8 +330,8 @@ def _evidence_lines(
     for key, value in one["details"].items():
         yield f"    {_text(key)}: {_text(value)}"
     if one["verdict"] == Verdict.OTHER_ADDRESS and one["by"] and not one["pair"] and not about:
-        words = ["kaifu", "receipts", "pair", str(message), "--to", to or "RECIPIENT", "--with", one["by"]]
-        yield f"    if it answers for the recipient: {visible(shlex.join(words))}"
+        options = shlex.join(["--to", to or "RECIPIENT", "--with", one["by"]])
+        yield f"    if it answers for the recipient: {pair} {visible(options)}"
 
 
 def _judgement(one: dict[str, Any]) -> Iterator[str]:

@@ -10,7 +10,18 @@ from pathlib import Path
 import pytest
 
 from kaifu.proxy import access as module
-from kaifu.proxy.access import Access, AccessError, Caller, Role, access, caller, changeable, check_settings, refusal
+from kaifu.proxy.access import (
+    Access,
+    AccessError,
+    Caller,
+    Role,
+    access,
+    caller,
+    changeable,
+    check_settings,
+    refusal,
+    typed,
+)
 from kaifu.proxy.settings import Roles
 
 ME = pwd.getpwuid(os.getuid())
@@ -99,6 +110,18 @@ def test_who_acts_with_no_rights_but_his_own_and_root_may_do_everything(monkeypa
     monkeypatch.setattr(os, "getuid", lambda: SERVICE)
     monkeypatch.setattr(os, "geteuid", lambda: SERVICE)
     assert not access(caller(behind_sudo), Roles()).allows(Role.VIEWER)
+
+
+def test_a_command_begins_as_who_is_told_it_types_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: NOBODY.pw_uid)
+    assert typed(THEIRS) == ("kaifu",)
+    assert typed(Caller(0, "root", unbound=True)) == ("sudo", "-u", "nobody", "kaifu")
+    assert typed(Caller(1234, "sato")) == ("sudo", "-u", "nobody", "kaifu")
+    monkeypatch.setattr(os, "geteuid", lambda: 4_000_000_000)
+    assert typed(THEIRS) == ("sudo", "-u", "#4000000000", "kaifu")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert typed(THEIRS) == ("sudo", "kaifu")
+    assert typed(Caller(0, "root", unbound=True)) == ("kaifu",)
 
 
 def test_a_refusal_names_the_role_and_who_gives_it() -> None:

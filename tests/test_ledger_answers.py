@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.ledger_values import NOON, YAMADA, journal, receipt, record, store, tables, to
+from tests.ledger_values import NOON, SUZUKI, YAMADA, journal, receipt, record, store, tables, to
 
 from kaifu.policies.facts import Direction
 from kaifu.proxy.ledger import EvidenceKind, Grade, Ledger, LedgerError, RequestState, Verdict
+from kaifu.proxy.ledger_answerers import _OF_NOBODY, MOST_WITHOUT
 from kaifu.proxy.ledger_apart import TRACE_SECONDS, UNMATCHED_SECONDS, unmatched
 from kaifu.proxy.ledger_blocking import BlockingLedger
 from kaifu.proxy.ledger_entries import microseconds
@@ -25,6 +26,7 @@ from kaifu.proxy.ledger_open import open_ledger
 from kaifu.proxy.ledger_people import PeopleJournal
 from kaifu.proxy.ledger_read import Filter, Row, rows
 from kaifu.proxy.ledger_rebuild import rebuild
+from kaifu.proxy.ledger_shown import value_of
 
 MEIER, KUDO = "meier@other.example", "kudo@partner.example"
 OTHER = Verdict.OTHER_ADDRESS
@@ -303,6 +305,86 @@ def test_erasing_who_answered_changes_no_state_and_things_go_on(
         assert playing.recipient() == before
         playing.on(told[0][after:])
         playing.recipient()
+
+
+# Answers of other addresses to messages with several recipients.
+
+told_of_nobody = st.lists(
+    st.tuples(
+        st.sampled_from((1, 2)),
+        st.sampled_from((EvidenceKind.MDN, EvidenceKind.MDN, EvidenceKind.REPLY, EvidenceKind.DSN)),
+        st.sampled_from(("dispatched", "deleted", "displayed", "delivered")),
+        st.sampled_from((MEIER, "Meier@OTHER.example", KUDO, "mallory@x.example")),
+        st.sampled_from((OTHER, OTHER, OTHER, Verdict.WRONG_RECIPIENT)),
+        st.booleans(),
+    ),
+    max_size=6,
+)
+
+
+@settings(max_examples=settings().max_examples * 20 // 100)
+@given(told_of_nobody, st.booleans())
+def test_what_another_address_answers_a_message_to_several_is_told_in_all_of_its_rows_until_somebody_pairs_it(
+    tmp_path_factory: pytest.TempPathFactory, told: list[Any], paired: bool
+) -> None:
+    path = tmp_path_factory.mktemp("ledger") / "l"
+    expected: dict[int, dict[object, list[str]]] = {1: {}, 2: {}}
+    with store(path) as opened:
+        with journal(opened) as writing:
+            for number in (1, 2):
+                writing.begin(record(to(), to(SUZUKI), key=b"%d" % number, message_id=f"{number}@a"))
+            for place, (message, kind, value, by, verdict, erased) in enumerate(told):
+                found = receipt(
+                    None, value, kind=kind, by=by, verdict=verdict, message_id=f"e{place}",
+                    details={"original_message_id": f"{message}@a"},
+                )  # fmt: skip
+                writing.begin(record(key=b"e%d" % place, evidence=(found,)))
+                answers = kind is EvidenceKind.REPLY or (kind is EvidenceKind.MDN and value in ("deleted", "displayed"))
+                if verdict is OTHER and answers:
+                    word = "replied" if kind is EvidenceKind.REPLY else value
+                    expected[message].setdefault(place if erased else by.lower(), []).append(word)
+        entries = [entry for (entry,) in opened.db.execute("SELECT entry FROM evidence ORDER BY entry")]
+        if gone := [entry for entry, (*_, erased) in zip(entries, told, strict=True) if erased]:
+            with journal(opened) as writing:
+                erase(writing, gone, ground="request", actor="root")
+        meant = [message for message, some in expected.items() if MEIER in some]
+        if paired and meant:
+            with journal(opened) as writing:
+                writing.pair(2 * meant[0], MEIER, "root", "")
+            for some in expected.values():
+                some.pop(MEIER, None)
+        found_rows = list(rows(opened.db, Filter()))
+    strength = ("deleted", "displayed", "replied")
+    for row in found_rows:
+        mailboxes = sorted(max(words, key=strength.index) for words in expected[row.message].values())
+        assert sorted(value_of(each) for each in row.recipient_unknown) == mailboxes
+        assert not any(each.counts or each.own for each in row.recipient_unknown)
+
+
+def test_of_however_many_strangers_the_first_are_named(tmp_path: Path) -> None:
+    with store(tmp_path / "l") as opened:
+        with journal(opened) as writing:
+            writing.begin(record(to(), to(SUZUKI), key=b"1", message_id="1@a"))
+            for number in range(MOST_WITHOUT + 20):
+                stranger = receipt(
+                    None, by=f"x{number}@x.example", verdict=OTHER, message_id=f"x{number}",
+                    details={"original_message_id": "1@a"},
+                )  # fmt: skip
+                writing.begin(record(key=b"x%d" % number, evidence=(stranger,)))
+        first, second = rows(opened.db, Filter())
+    assert first.recipient_unknown == second.recipient_unknown
+    assert [one.address for one in first.recipient_unknown] == [
+        f"x{number}@x.example" for number in range(MOST_WITHOUT)
+    ]
+
+
+def test_answers_of_nobody_are_found_by_the_entries_of_the_messages_alone(tmp_path: Path) -> None:
+    with store(tmp_path / "l") as opened:
+        plan = opened.db.execute(f"EXPLAIN QUERY PLAN {_OF_NOBODY.format('?,?')}", (1, 2)).fetchall()
+    told = [step[3] for step in plan]
+    assert any("SEARCH entries USING COVERING INDEX entries_message (message=?)" in each for each in told), told
+    assert any("SEARCH v USING INTEGER PRIMARY KEY" in each for each in told), told
+    assert not any("SCAN" in each for each in told), told
 
 
 # What matches nothing, and what answers mail that left no record.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import pwd
 import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -169,8 +170,9 @@ def test_an_answer_of_another_address_stands_beneath_with_the_words_that_pair_it
         f"? displayed (claimed) ↳ {MEIER}",
         "? displayed (claimed) ↳ \\x1b[31m@other.example",
     ]
+    assert re.search(rf"\n +\? +displayed \(claimed\) +↳ {KUDO}, for whom\?\n", whole)
     assert "\x1b" not in whole + text
-    assert "pairs the two" not in run(ledger, "list", "--state", "displayed").stdout
+    assert "pairs the two" not in run(ledger, "list", "--state", "deleted").stdout
 
 
 def test_an_answer_under_the_asked_address_that_failed_authentication_stands_beneath(ledger: Path) -> None:
@@ -219,6 +221,41 @@ def test_a_pairing_says_for_whom_an_answer_is_that_nobody_could_tell(ledger: Pat
     found = listed(ledger)[2]
     assert (found["state"], [one["address"] for one in found["answered_by"]]) == ("displayed", [KUDO])
     assert json.loads(run(ledger, "show", "1", "--json").stdout)["other_evidence"] == []
+
+
+def test_an_answer_of_which_nobody_knows_for_whom_is_told_with_each_row_of_the_message(ledger: Path) -> None:
+    rows = listed(ledger)
+    told = {
+        "address": KUDO, "value": "displayed", "grade": "claimed", "verdict": "other-address",
+        "at": "2026-11-20T12:05:00Z",
+    }  # fmt: skip
+    assert {number: row["recipient_unknown"] for number, row in rows.items() if row["recipient_unknown"]} == {
+        1: [told],
+        2: [told],
+    }
+    assert all(KUDO not in json.dumps(rows[number]["not_counted"]) for number in (1, 2))
+    text = run(ledger, "list", "--csv").stdout_bytes.decode()
+    found = {int(row["recipient"]): row for row in csv.DictReader(io.StringIO(text, newline=""))}
+    assert [found[number]["recipient_unknown"] for number in (1, 2, 3)] == [f"{KUDO} (displayed, claimed)"] * 2 + [""]
+    whole = run(ledger, "list").stdout
+    assert whole.count("for whom?") == 2, "beneath the message once, and what it means"
+    assert "for whom?  The message went to several, and the answer does not say for which of them it is" in whole
+    assert f"↳ {KUDO}, for whom?" in run(ledger, "list", "--to", YAMADA, "--kind", "mail").stdout
+    assert run(ledger, "pair", "1", "--to", SUZUKI, "--with", KUDO).exit_code == 0
+    assert [row["recipient_unknown"] for row in listed(ledger).values()] == [[]] * len(rows)
+
+
+def test_who_comes_through_sudo_is_told_commands_as_he_types_them(
+    ledger: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kaifu.proxy.access.os.geteuid", lambda: pwd.getpwnam("nobody").pw_uid)
+    sudo = "sudo -u nobody kaifu receipts"
+    assert f"recipient: {sudo} pair 1 --to {SUZUKI} --with {MEIER}\n" in run(ledger, "show", "1").stdout
+    assert f"does not count: {sudo} show ID says why." in run(ledger, "list").stdout
+    paired = run(ledger, "pair", "1", "--to", SUZUKI, "--with", MEIER).stdout
+    assert f"To take it back: {sudo} pair 1 --revoke" in paired
+    noted = run(ledger, "note", "1", "--to", SUZUKI, "--confirmed-by", "phone").stdout
+    assert f"To take it back: {sudo} note 1 --revoke" in noted
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,7 @@ def test_json_has_one_object_per_recipient_with_the_keys_that_scripts_rely_on(si
         "attested": 0, "confirm": "claimed", "grade": "claimed", "list": False, "answered": 1, "answered_by": [
             {"address": YAMADA, "value": "displayed", "grade": "claimed", "verdict": "matched",
              "at": "2026-11-20T12:30:00Z"},
-        ], "not_counted": [], "unmatched": 0,
+        ], "not_counted": [], "recipient_unknown": [], "unmatched": 0,
     }  # fmt: skip
     assert (found[1]["state"], found[1]["outcome"], found[1]["rule"]) == ("failed", "refused", None)
     nameless = found[4]

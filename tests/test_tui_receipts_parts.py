@@ -21,12 +21,13 @@ from tests.tui_records import HOSTILE_TEXT
 from kaifu.proxy.access import Access, Caller, Role
 from kaifu.proxy.cli_receipts import _filter, export_command
 from kaifu.proxy.ledger import Outcome, RequestState
+from kaifu.proxy.ledger_answerers import Answer
 from kaifu.proxy.ledger_cli import Chosen
 from kaifu.proxy.ledger_desk import Desk, Filter, Row
 from kaifu.proxy.ledger_entries import microseconds
 from kaifu.proxy.ledger_states import State
 from kaifu.tui.receipts_export import command, options
-from kaifu.tui.receipts_rows import cells, layout, short_time, titles, told
+from kaifu.tui.receipts_rows import cells, flag, layout, short_time, titles, told
 from kaifu.tui.receipts_saved import MOST, MOST_NAME, SavedError, SavedFilters, folder_of
 
 TEXTS = st.text(max_size=300) | st.sampled_from(["", "契約書" * 40, HOSTILE_TEXT, "\x1b[31m", "👩‍⚖️e\u0301"])
@@ -74,6 +75,16 @@ def test_every_cell_is_as_wide_as_its_column_whatever_the_row_holds(
     assert len(told(changed, TOKYO, "ascii")) == 3
 
 
+def test_an_answer_of_which_nobody_knows_for_whom_is_a_sign_on_the_row_and_a_word_under_the_cursor(row: Row) -> None:
+    stranger = Answer("x@other.example", False, "mdn", "displayed", "claimed", row.at, "other-address", False)
+    assert flag(replace(row, answers=())) != "?"
+    changed = replace(row, answers=(), recipient_unknown=(stranger,))
+    assert flag(changed) == "?"
+    assert "an answer of x@other.example does not count, for whom?" in told(changed, TOKYO, "unicode")[0]
+    several = replace(changed, recipient_unknown=(stranger,) * 1234)
+    assert "1,234 answers do not count, for whom?" in told(several, TOKYO, "unicode")[0]
+
+
 def test_times_of_this_year_have_an_hour_and_those_of_another_a_year() -> None:
     at = microseconds(NOON)
     assert short_time(at, TOKYO, date(2026, 12, 1)) == "11-20 21:00"
@@ -115,13 +126,13 @@ def test_the_command_that_exports_means_the_same_filter(wanted: Filter, zone: An
 def test_every_part_of_a_filter_is_an_option_or_there_is_no_command() -> None:
     for field in fields(Filter):
         value: Any = ("x",) if field.default == () else 7 if field.name in ("since", "until", "message") else "x"
-        typed = command(Filter(**{field.name: value}), UTC, [], None)
+        typed = command(Filter(**{field.name: value}), UTC, [], ["kaifu"])
         assert (typed is None) == (field.name == "message"), field.name
 
 
 def test_who_borrows_rights_is_told_to_use_sudo_and_everything_is_quoted() -> None:
     wanted = Filter(to=SUZUKI, subject=("a b; rm -rf /",))
-    assert command(wanted, UTC, ["--config=/etc/k.yaml"], "kaifu") == (
+    assert command(wanted, UTC, ["--config=/etc/k.yaml"], ["sudo", "-u", "kaifu", "kaifu"]) == (
         "sudo -u kaifu kaifu receipts export --to=suzuki@hq.partner.example"
         " '--subject=a b; rm -rf /' --config=/etc/k.yaml > receipts.csv"
     )

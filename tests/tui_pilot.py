@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -74,7 +75,7 @@ def some_ledger(path: Path, messages: int = 3) -> Path:
 
 def looks(role: Role, *, name: str = "sato", unbound: bool = False) -> Access:
     """Somebody with this role. ``unbound``: with rights of his own, as root has."""
-    return Access(Caller(1000, name, unbound=unbound), role)
+    return Access(Caller(os.geteuid() if unbound else 1000, name, unbound=unbound), role)
 
 
 @dataclass

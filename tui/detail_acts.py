@@ -6,14 +6,13 @@ may do it, the desk decides. A file is written only by who is there with his own
 
 from __future__ import annotations
 
-import os
-import pwd
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import tzinfo
 from hashlib import sha256
 from pathlib import Path
 
+from kaifu.proxy.access import lent
 from kaifu.proxy.ledger_anchor import Anchor
 from kaifu.proxy.ledger_cli import NewFile, moment
 from kaifu.proxy.ledger_desk import Desk, Filter, Handover, Row
@@ -122,7 +121,7 @@ def bundle(row: Row, given: Given, zone: tzinfo) -> Question[Attempt]:
 def bundle_command(row: Row, given: Given) -> str:
     """What to type for a bundle in a file of one's own, for who borrows the rights of the service user."""
     to, anchors = handover(given)
-    words = ["sudo", "-u", pwd.getpwuid(os.geteuid()).pw_name, "kaifu", "receipts", "show", str(row.message)]
+    words = [*lent(), "kaifu", "receipts", "show", str(row.message)]
     words += ["--to", row.address] if row.address is not None else []
     words += ["--recipient", to.to, "--purpose", to.purpose]
     for anchor in anchors:

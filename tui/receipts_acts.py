@@ -6,8 +6,6 @@ The part of the screen of receipts (:mod:`kaifu.tui.screen_receipts`) that opens
 from __future__ import annotations
 
 import asyncio
-import os
-import pwd
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -17,6 +15,7 @@ from typing import Any, ClassVar
 from rich.cells import cell_len
 from rich.text import Text
 
+from kaifu.proxy.access import typed as begins
 from kaifu.proxy.ledger_cli import moment
 from kaifu.proxy.ledger_desk import Filter, Order, Place
 from kaifu.proxy.settings import DEFAULT_CONFIG
@@ -259,9 +258,7 @@ class ReceiptActs(KaifuScreen):
 
     def action_export(self) -> None:
         """How to export what is shown."""
-        where = self.kaifu.where
-        borrowed = None if where.who.caller.unbound else pwd.getpwuid(os.geteuid()).pw_name
-        typed = command(self.shown.wanted, self.zone, self._which(), borrowed)
+        typed = command(self.shown.wanted, self.zone, self._which(), begins(self.kaifu.where.who.caller))
         if typed is None:
             self.tell(say("One message is not exported; kaifu receipts show tells all about it."))
             return

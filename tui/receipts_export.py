@@ -58,10 +58,9 @@ def _texts(name: str, value: object, zone: tzinfo) -> Iterator[str]:
         yield str(value)
 
 
-def command(wanted: Filter, zone: tzinfo, which: Sequence[str], borrowed: str | None) -> str | None:
-    """What to type. ``which``: the options that name the ledger or settings; ``borrowed``: whose rights who looks has, None for his own."""
+def command(wanted: Filter, zone: tzinfo, which: Sequence[str], begins: Sequence[str]) -> str | None:
+    """What to type. ``which``: the options that name the ledger or settings; ``begins``: the words with which who looks begins."""
     chosen = options(wanted, zone)
     if chosen is None:
         return None
-    before = [] if borrowed is None else ["sudo", "-u", borrowed]
-    return f"{shlex.join([*before, 'kaifu', 'receipts', 'export', *chosen, *which])} > {FILE}"
+    return f"{shlex.join([*begins, 'receipts', 'export', *chosen, *which])} > {FILE}"

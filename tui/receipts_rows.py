@@ -143,7 +143,7 @@ def name_only(address: str | None) -> str:
 
 def flag(row: Row) -> str:
     """That there is more to a row than its state: ``?`` something came that does not count, ``+`` a person noted something."""
-    return "?" if waiting(row) or row.unmatched else "+" if row.attested else ""
+    return "?" if waiting(row) or row.recipient_unknown or row.unmatched else "+" if row.attested else ""
 
 
 def waiting(row: Row) -> int:
@@ -187,6 +187,13 @@ def told(row: Row, zone: tzinfo, marks: Marks) -> tuple[str, str, str]:
             say("an answer of {who} does not count", who=who)
             if number == 1
             else say("{n} answers do not count", n=f"{number:,}")
+        )
+    if row.recipient_unknown:
+        who = erased(row.recipient_unknown[0].address)
+        parts.append(
+            say("an answer of {who} does not count, for whom?", who=who)
+            if len(row.recipient_unknown) == 1
+            else say("{n} answers do not count, for whom?", n=f"{len(row.recipient_unknown):,}")
         )
     if row.unmatched:
         parts.append(
