@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 WALK = 1000
 _QUERY = """
-    SELECT e.at, e.kind, e.value, e.grade, coalesce(e.by_address, r.address), r.id, r.message, r.address, r.state, m.subject
+    SELECT e.at, e.kind, e.value, e.grade, coalesce(e.by_address, CASE WHEN e.answerer = 0 THEN r.address END), r.id, r.message, r.address, r.state, m.subject
     FROM (SELECT * FROM evidence ORDER BY entry DESC LIMIT ?) AS e
     JOIN recipients r ON r.id = e.recipient JOIN messages m ON m.id = r.message
     WHERE e.counts = 1 AND NOT EXISTS (
@@ -22,7 +22,9 @@ _QUERY = """
 
 
 class Newest(NamedTuple):
-    """One piece of evidence that counts. ``at``: when it says so, UTC microseconds; ``by``: who answered; None: erased, or nobody."""
+    """One piece of evidence that counts. ``at``: when it says so, UTC microseconds; ``by``: who answered, of a delivery report
+    for whom it is; None: erased.
+    """
 
     at: int
     kind: str

@@ -91,7 +91,7 @@ def walk(
     limit: int = 100,
     newest_first: bool = True,
     order: Order = Order.TIME,
-    patience: float | None = PATIENCE,
+    patience: float = PATIENCE,
     window: int = WINDOW,
     subjects: Subjects | None = None,
 ) -> Page:
@@ -115,7 +115,7 @@ def count_on(
     *,
     after: Place | None = None,
     most: int = 10_000,
-    patience: float | None = PATIENCE,
+    patience: float = PATIENCE,
     window: int = WINDOW,
     subjects: Subjects | None = None,
 ) -> Counted:

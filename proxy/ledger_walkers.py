@@ -19,9 +19,9 @@ _WIDEST = 65_536
 
 
 class Patience:
-    """How long a walk may go on, and how much it looks at in one step. ``seconds`` None: until the page is full."""
+    """How long a walk may go on, and how much it looks at in one step."""
 
-    def __init__(self, seconds: float | None, window: int = WINDOW) -> None:
+    def __init__(self, seconds: float, window: int = WINDOW) -> None:
         self._seconds = seconds
         self._start = self._last = time.monotonic()
         self.window = window
@@ -30,11 +30,11 @@ class Patience:
         """To be asked after each step."""
         now = time.monotonic()
         took, self._last = now - self._last, now
-        if self._seconds is None or took < self._seconds / 8:
+        if took < self._seconds / 8:
             self.window = min(2 * self.window, _WIDEST)
         elif took > self._seconds / 3:
             self.window = max(64, self.window // 2)
-        return self._seconds is not None and now - self._start >= self._seconds
+        return now - self._start >= self._seconds
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,13 +13,14 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.ledger_values import NOON, journal, receipt, record, store, to
+from tests.ledger_values import NOON, YAMADA, journal, receipt, record, store, to
 
 from kaifu.proxy import ledger_tally
 from kaifu.proxy.access import Access, Caller, Role
 from kaifu.proxy.ledger import EvidenceKind, Grade, RequestState, Verdict
 from kaifu.proxy.ledger_desk import Desk, Filter, PolicyVersion, Tally
 from kaifu.proxy.ledger_entries import microseconds
+from kaifu.proxy.ledger_erasure import erase
 from kaifu.proxy.ledger_people import PeopleJournal
 from kaifu.proxy.ledger_states import GRADED, State
 
@@ -302,3 +303,18 @@ def test_the_policies_that_were_in_force_are_listed_from_the_last(path: Path) ->
         PolicyVersion(2, AT + 5, None, "d2", "enforce", "version: 1\nrules: []\n"),
         PolicyVersion(1, AT, AT + 5, "d1", "observe", "version: 1\n"),
     ]
+
+
+def test_who_answered_for_another_is_not_taken_for_him_once_his_address_is_erased(path: Path) -> None:
+    fill(path, sent(1), sent(2), answered(1), answered(2, by="kudo@partner.example", alias=True))
+
+    def told() -> list[tuple[str | None, str | None]]:
+        with desk(path, Role.AUDITOR) as at:
+            return [(one.by, one.to) for one in at.newest(9)]
+
+    assert told() == [("kudo@partner.example", YAMADA), (YAMADA, YAMADA)]
+    with store(path) as opened:
+        evidence = opened.db.execute("SELECT entry FROM evidence").fetchall()
+        with journal(opened) as adding:
+            erase(adding, [entry for (entry,) in evidence], ground="request", actor="root")
+    assert told() == [(None, YAMADA), (YAMADA, YAMADA)]
