@@ -2,8 +2,8 @@
 
 Used by every command over the ledger, and by screens; none of them opens a ledger otherwise. Each method asks for a role
 (:class:`kaifu.proxy.access.Role`) and, before it gives anything that concerns persons, puts on record who looked at what:
-committed, so that nobody sees what was not recorded. What was asked for once is recorded once in the life of a desk, so that paging
-through a list is one look. Who is refused is on record too. Figures, and whether the ledger is intact, concern nobody in person.
+committed, so that nobody sees what was not recorded. What was asked for once is recorded once a day in the life of a desk, so that
+paging through a list is one look. Who is refused is on record too. Figures, and whether the ledger is intact, concern nobody in person.
 
 What a viewer may is in :mod:`kaifu.proxy.ledger_desk_figures`, what an auditor may in :mod:`kaifu.proxy.ledger_desk_read`, what an admin
 may here, and what all have in common in :mod:`kaifu.proxy.ledger_desk_core`.

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -29,6 +30,8 @@ from .ledger_people import record
 _STEPS = 20_000  # of SQLite's machine, some milliseconds: so often a question looks whether it was given up.
 _NONSENSE = (ValueError, LookupError, TypeError, ArithmeticError, RecursionError)
 """What reading raises where somebody altered the ledger."""
+_ANEW_SECONDS = 86400
+"""A desk may be left open for weeks: what is asked for then is another look."""
 _Given = TypeVar("_Given")
 
 
@@ -44,6 +47,7 @@ class Core:
         self._who = who
         self._store: Store | None = None
         self._recorded: set[str] = set()
+        self._recorded_from = time.monotonic()
         self._openings = 0
         self._given_up = False
 
@@ -89,6 +93,9 @@ class Core:
             raise self.refuse(what, refusal(self._who, role, f"kaifu {what}"), needs=role.word)
 
     def _record_once(self, kind: str, body: dict[str, str], cells: dict[str, Any], message: int | None = None) -> None:
+        if time.monotonic() - self._recorded_from > _ANEW_SECONDS:
+            self._recorded.clear()
+            self._recorded_from = time.monotonic()
         key = canonical([kind, body, cells, message])
         if key not in self._recorded:
             record(self.path, kind, body, {"actor": self.actor, **cells}, message)

@@ -1,6 +1,6 @@
 """The desk for those who may read what concerns persons: lists, details, bundles, who looked; each look on record before it is given.
 
-The part of :class:`kaifu.proxy.ledger_desk.Desk` for the role auditor. What was asked for once is recorded once, so that paging through a
+The part of :class:`kaifu.proxy.ledger_desk.Desk` for the role auditor. What was asked for once is recorded once a day, so that paging through a
 list is one look. Fails as :mod:`kaifu.proxy.ledger_desk_core` says.
 """
 

@@ -202,3 +202,17 @@ def test_what_makes_no_sense_is_told_in_a_sentence_that_says_what_to_do(path: Pa
         db.commit()
     with desk(path) as at, pytest.raises(LedgerError, match="kaifu ledger verify shows whether it was altered"):
         at.attention(0)
+
+
+def test_a_desk_that_is_left_open_for_days_puts_each_day_s_looks_on_record(path: Path) -> None:
+    with desk(path) as at:
+        for _ in range(3):
+            at.page(Filter())
+            at.details("1")
+        assert looks(path) == 2
+        at._recorded_from -= 86_401
+        for _ in range(3):
+            at.page(Filter())
+        assert looks(path) == 3
+        at.details("1")
+        assert looks(path) == 4
