@@ -134,9 +134,10 @@ class Core:
         try:
             yield
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode == sqlite3.SQLITE_ERROR:
+            code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)  # Text that is no UTF-8 has none.
+            if code == sqlite3.SQLITE_ERROR:
                 raise self._senseless(error) from error
-            if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
+            if code != sqlite3.SQLITE_INTERRUPT:
                 raise
             traceback.clear_frames(error.__traceback__)  # They hold cursors, and those a read transaction.
             raise GivenUpError("the question was given up") from None

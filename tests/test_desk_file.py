@@ -173,6 +173,7 @@ def a_list(at: Desk) -> object:
         "UPDATE entries SET body = '{}'",
         "UPDATE entries SET body = '[]'",
         "UPDATE cells SET value = 'secret'",
+        "UPDATE messages SET subject = CAST(x'736563726574ff' AS TEXT)",
         "DELETE FROM head",
         "DELETE FROM identity",
         "ALTER TABLE recipients RENAME TO others",
