@@ -48,7 +48,7 @@ def test_a_message_is_opened_read_and_left(config: Path, language: str) -> None:
     with Terminal("--config", config, language=language) as terminal:
         terminal.wait_for(words["receipts"])
         terminal.press("2")
-        terminal.wait_until(lambda: _has_cursor(terminal, "sato@"), "the cursor on the first row")
+        terminal.wait_until(lambda: _has_cursor(terminal, "suzuki@"), "the cursor on the first row")
         terminal.press("End")
         terminal.wait_until(lambda: _has_cursor(terminal, "yamada@"), "the cursor on the last row")
         terminal.press("Enter")
