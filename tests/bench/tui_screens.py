@@ -75,6 +75,10 @@ def _session(terminal: Terminal, steps: dict[str, Step]) -> Iterator[tuple[str, 
     yield "start to its newest answers", complete and 1e3 * (complete - terminal.began)
     terminal.rest()
     yield "memory, MB: overview", terminal.resident / 1e6
+    before, since = terminal.cpu, time.monotonic()
+    time.sleep(_IDLE)
+    yield "processor while nothing happens, 1/1000", 1e3 * (terminal.cpu - before) / (time.monotonic() - since)
+
     for name, step in steps.items():
         if step.typed:
             for keys, sign in step.typed:
@@ -90,9 +94,6 @@ def _session(terminal: Terminal, steps: dict[str, Step]) -> Iterator[tuple[str, 
             terminal.wait_for_some(whole, _SEEN // 2, 30)
             terminal.rest()
     yield "memory, MB: after all this", terminal.resident / 1e6
-    before, since = terminal.cpu, time.monotonic()
-    time.sleep(_IDLE)
-    yield "processor while nothing happens, 1/1000", 1e3 * (terminal.cpu - before) / (time.monotonic() - since)
 
 
 _MAIL = "m.kind = 'mail'"
@@ -105,19 +106,22 @@ def _steps(ledger: Path) -> Iterator[tuple[str, Step]]:
     known = facts_of(ledger)
     with closing(sqlite3.connect(f"file:{ledger}?mode=ro", uri=True)) as db:
         whole = _rows(db, _MAIL)
+        query = f"SELECT m.sender, r.address {_FROM} ORDER BY r.at DESC, r.id DESC LIMIT 60"
+        seen = tuple({each[:_CELLS] for row in db.execute(query) for each in row if each})
         yield LIST, Step("2", whole)
-        yield "page down", Step(PAGE_DOWN, _rows(db, _MAIL, skip=_HEIGHT))
-        yield "the end", Step(END, _rows(db, _MAIL, way="ASC"))
+        yield "page down", Step(PAGE_DOWN, _rows(db, _MAIL, skip=_HEIGHT, seen=whole))
+        yield "the end", Step(END, _rows(db, _MAIL, way="ASC", seen=seen))
         yield "back to the start", Step(HOME, whole)
         for text, condition, values in _filters(known):
-            yield f"filter {text}", Step(ENTER, _rows(db, condition, *values), _line(text), ESCAPE)
+            yield f"filter {text}", Step(ENTER, _rows(db, condition, *values, seen=seen), _line(text), ESCAPE)
         day = datetime.fromtimestamp((known.newest - 380 * DAY) // 1_000_000, UTC).date()
         end = (day - date(1970, 1, 1)).days * DAY + DAY
-        yield "jump to a date", Step(ENTER, _rows(db, f"{_MAIL} AND r.at < ?", end), _date(day.isoformat()), HOME)
-        (address,) = db.execute(
-            f"SELECT r.address {_FROM} WHERE {_MAIL} ORDER BY r.at DESC, r.id DESC LIMIT 1"
-        ).fetchone()
-        yield "open a detail", Step(ENTER, (address,), after=ESCAPE)
+        yield (
+            "jump to a date",
+            Step(ENTER, _rows(db, f"{_MAIL} AND r.at < ?", end, seen=seen), _date(day.isoformat()), HOME),
+        )
+        newest = f"SELECT m.message_id {_FROM} WHERE {_MAIL} ORDER BY r.at DESC, r.id DESC LIMIT 1"
+        yield "open a detail", Step(ENTER, (db.execute(newest).fetchone()[0][:16],), after=ESCAPE)
         answers = (
             "SELECT by_address FROM evidence WHERE counts = 1 AND by_address IS NOT NULL ORDER BY entry DESC LIMIT ?"
         )
@@ -152,7 +156,15 @@ def _filters(known: Facts) -> Iterator[tuple[str, str, tuple[str, ...]]]:
 _FROM = "FROM recipients r JOIN messages m ON m.id = r.message"
 
 
-def _rows(db: sqlite3.Connection, condition: str, *values: object, way: str = "DESC", skip: int = 0) -> tuple[str, ...]:
-    """The recipients of the first rows of a list, as far as they fit. Everything is asked plainly, by no index of a screen's choice."""
-    sql = f"SELECT r.address {_FROM} WHERE {condition} ORDER BY r.at {way}, r.id {way} LIMIT ? OFFSET ?"
-    return tuple(address[:_CELLS] for (address,) in db.execute(sql, (*values, _SEEN, skip)) if address)
+def _rows(
+    db: sqlite3.Connection,
+    condition: str,
+    *values: object,
+    way: str = "DESC",
+    skip: int = 0,
+    seen: tuple[str, ...] = (),
+) -> tuple[str, ...]:
+    """Who sent the first rows of a list, as far as it fits, without who was ``seen`` before. Asked plainly, by no index of a screen's choice."""
+    sql = f"SELECT m.sender {_FROM} WHERE {condition} ORDER BY r.at {way}, r.id {way} LIMIT ? OFFSET ?"
+    senders = (sender[:_CELLS] for (sender,) in db.execute(sql, (*values, _HEIGHT - 8, skip)) if sender)
+    return tuple(dict.fromkeys(sender for sender in senders if sender not in seen))[:_SEEN]

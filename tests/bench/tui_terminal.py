@@ -101,8 +101,8 @@ class Terminal:
         """The same for at least so many of these."""
         return self.wait(lambda shown: sum(text in shown for text in texts) >= least, seconds)
 
-    def rest(self, seconds: float = 20) -> None:
-        """Wait until nothing more is written."""
+    def rest(self, seconds: float = 3) -> None:
+        """Wait until nothing more is written, or so long: something is always counted on."""
         end = time.monotonic() + seconds
         with self._changed:
             while self._changed.wait(_QUIET) and time.monotonic() < end:
