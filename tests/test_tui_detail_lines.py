@@ -189,6 +189,21 @@ def test_an_answer_from_another_address_says_what_to_do_to_those_who_may_do_it(t
     assert answering(facts(found, row)) == [SECRETARY]
 
 
+def test_an_answer_of_which_nobody_knows_for_whom_can_be_paired_with_the_recipient_that_is_shown(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "ledger.db"
+    with store(path) as opened, journal(opened) as adding:
+        adding.begin(record(to(), to(SUZUKI), key=b"1", message_id="1@a"))
+        details = {"original_message_id": "1@a"}
+        found = receipt(None, by=SECRETARY, verdict=Verdict.OTHER_ADDRESS, message_id="r", details=details)
+        adding.begin(record(key=b"2", minutes=1, evidence=(found,)))
+    for place in (0, 1):
+        admin, auditor = (shown(path, place=place, how=HOW._replace(pairs=may)) for may in (True, False))
+        assert "Cites this message, but confirms nothing" in admin
+        assert ("pair the two (a)" in admin, "pair the two" in auditor) == (True, False)
+
+
 def test_notes_and_pairings_are_told_with_who_took_them_back(tmp_path: Path) -> None:
     path = full_ledger(tmp_path / "ledger.db")
     with store(path) as opened, journal(opened) as adding:

@@ -340,7 +340,8 @@ def _others(found: Detail, message: dict[str, Any], how: Shown) -> Iterator[Told
         if message[key]:
             yield from title(say(words))
         for one in message[key][:MOST_EVENTS]:
-            first, *more = evidence(one, how._replace(pairs=False), message["id"])
+            pairs = how.pairs and key == "other_evidence"
+            first, *more = evidence(one, how._replace(pairs=pairs), message["id"])
             yield Told(f"{local(at_value(one['at']), how.zone)}  {first.text}", style=first.style)
             if one.get("message"):
                 yield Told(say("about message {number}", number=one["message"]), deep=4)
