@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.ledger_values import NOON, SUZUKI, YAMADA, journal, receipt, record, store, tables, to
 
@@ -324,6 +324,13 @@ told_of_nobody = st.lists(
 
 @settings(max_examples=settings().max_examples * 20 // 100)
 @given(told_of_nobody, st.booleans())
+@example(
+    [
+        (1, EvidenceKind.MDN, "deleted", MEIER, OTHER, False),
+        (1, EvidenceKind.MDN, "displayed", "Meier@OTHER.example", OTHER, False),
+    ],
+    paired=False,
+)
 def test_what_another_address_answers_a_message_to_several_is_told_in_all_of_its_rows_until_somebody_pairs_it(
     tmp_path_factory: pytest.TempPathFactory, told: list[Any], paired: bool
 ) -> None:
