@@ -106,10 +106,10 @@ def _steps(ledger: Path) -> Iterator[tuple[str, Step]]:
     known = facts_of(ledger)
     with closing(sqlite3.connect(f"file:{ledger}?mode=ro", uri=True)) as db:
         whole = _rows(db, _MAIL)
-        query = f"SELECT m.sender, r.address {_FROM} ORDER BY r.at DESC, r.id DESC LIMIT 60"
+        query = f"SELECT m.sender, r.address {_FROM} WHERE {_MAIL} ORDER BY r.at DESC, r.id DESC LIMIT {_HEIGHT}"
         seen = tuple({each[:_CELLS] for row in db.execute(query) for each in row if each})
         yield LIST, Step("2", whole)
-        yield "page down", Step(PAGE_DOWN, _rows(db, _MAIL, skip=_HEIGHT, seen=whole))
+        yield "page down", Step(PAGE_DOWN, _rows(db, _MAIL, skip=_HEIGHT, seen=seen))
         yield "the end", Step(END, _rows(db, _MAIL, way="ASC", seen=seen))
         yield "back to the start", Step(HOME, whole)
         for text, condition, values in _filters(known):
