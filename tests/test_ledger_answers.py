@@ -323,9 +323,9 @@ told_of_nobody = st.lists(
 
 
 @settings(max_examples=settings().max_examples * 20 // 100)
-@given(told_of_nobody, st.booleans())
+@given(told=told_of_nobody, paired=st.booleans())
 @example(
-    [
+    told=[
         (1, EvidenceKind.MDN, "deleted", MEIER, OTHER, False),
         (1, EvidenceKind.MDN, "displayed", "Meier@OTHER.example", OTHER, False),
     ],
