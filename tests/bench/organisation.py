@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import accumulate
 from random import Random
 from typing import Generic, TypeVar
@@ -168,8 +169,6 @@ def hours(until: int, total: int) -> Iterator[tuple[int, int]]:
 
 
 def _weight(at: int, grown: float) -> float:
-    from datetime import UTC, datetime  # the calendar, not the clock
-
     here = datetime.fromtimestamp((at + TOKYO) // 1_000_000, UTC)
     if (here.month, here.day) in _HOLIDAYS:
         return 0.02
