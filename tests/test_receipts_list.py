@@ -432,9 +432,7 @@ def test_a_page_is_found_through_an_index_and_needs_no_sorting(
     db.set_trace_callback(None)
     steps = [row[3] for sql in plans for row in db.execute(f"EXPLAIN QUERY PLAN {sql}")]
     assert steps
-    assert [
-        step for step in steps if step == "SCAN m" or (step.startswith("SCAN r") and "INDEX" not in step)
-    ] == []
+    assert [step for step in steps if step == "SCAN m" or (step.startswith("SCAN r") and "INDEX" not in step)] == []
     assert [
         step
         for step in steps
