@@ -15,7 +15,7 @@ from tests.ledger_values import NOON, SUZUKI, journal, receipt, record, store, t
 from tests.tui_pilot import NOW, in_a_loop, looks, opened, some_ledger, too_wide
 
 from kaifu.proxy.access import Role
-from kaifu.proxy.health import Failing, Health, NextHopHealth, PolicyHealth, Rejected, Verified
+from kaifu.proxy.health import Failing, Health, NextHopHealth, PolicyHealth, Rejected, UsedAnchor, Verified
 from kaifu.proxy.ledger import Verdict
 from kaifu.proxy.ledger_desk import AnchorPlace, Attention, Desk, Tally
 from kaifu.proxy.ledger_desk import Newest as NewestAnswer
@@ -173,6 +173,16 @@ def test_how_relay_and_milter_are(health: Health, expected: str | None, urgent: 
     [
         (VERIFIED, None),
         (replace(VERIFIED, whole=False, problems=2), "The ledger did not verify at 12:00"),
+        (
+            replace(
+                VERIFIED, whole=False, problems=1, anchors=(UsedAnchor(1, 2, "", False), UsedAnchor(2, 3, "", True))
+            ),
+            "An anchor did not fit the ledger at 12:00: it is false, or the ledger was rewritten",
+        ),
+        (
+            replace(VERIFIED, whole=False, problems=2, anchors=(UsedAnchor(1, 2, "", False),)),
+            "The ledger did not verify at 12:00",
+        ),
         (replace(VERIFIED, at=AT - 40 * 86400 * 1_000_000), "The ledger was verified 40 days ago"),
     ],
 )

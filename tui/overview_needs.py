@@ -106,7 +106,14 @@ def _when(at: int, seen: Situation) -> str:
 def _verified(seen: Situation) -> Iterator[Need]:
     if (last := seen.verified) is None:
         return
-    if not last.whole:
+    false = sum(not anchor.holds for anchor in last.anchors)
+    if not last.whole and last.problems <= false:
+        sentence = say(
+            "An anchor did not fit the ledger at {when}: it is false, or the ledger was rewritten",
+            when=_when(last.at, seen),
+        )
+        yield Need(sentence, urgent=True, screen="integrity")
+    elif not last.whole:
         yield Need(
             say("The ledger did not verify at {when}", when=_when(last.at, seen)), urgent=True, screen="integrity"
         )
