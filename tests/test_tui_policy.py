@@ -23,6 +23,7 @@ from kaifu.proxy.message import HeaderBlock, split_message
 from kaifu.proxy.settings import Settings, load_settings
 from kaifu.tui.policy_read import Typed, composed
 from kaifu.tui.policy_told import pointed
+from kaifu.tui.policy_try import TryScreen
 
 POLICY = """version: 1
 rules:
@@ -165,6 +166,52 @@ async def test_a_message_can_be_one_that_asks_or_one_in_a_file(settings: Setting
         await seen.write(str(mail))
         await seen.press("enter")
         assert 'Rule "private mail is never tracked"' in seen.text()
+
+
+@in_a_loop
+async def test_keys_that_arrive_at_once_stand_in_the_fields_for_which_they_were_typed(settings: Settings) -> None:
+    async with opened(ledger_of(settings), settings=settings, who=AUDITOR) as seen:
+        await seen.press("3", "m")
+        await seen.burst("a@example.co.jp", "tab", "b@partner.example", "tab", "text", "shift+tab", "x")
+        screen = seen.app.screen
+        assert isinstance(screen, TryScreen)
+        assert screen.typed() == Typed("a@example.co.jp", "b@partner.examplex", "text")
+
+
+@in_a_loop
+async def test_nothing_is_said_about_a_receipt_request_beside_a_file_that_may_carry_one(settings: Settings) -> None:
+    async with opened(ledger_of(settings), settings=settings, who=UNBOUND) as seen:
+        await seen.press("3", "m")
+        assert "The message asks for no receipt." in seen.text()
+        await seen.press("down", "down", "down")
+        await seen.write("/tmp/mail.eml")
+        for _ in range(2):
+            assert "asks for no receipt" not in seen.text()
+            assert "as the file says" in seen.text()
+            await seen.press("ctrl+r")
+        await seen.press(*["backspace"] * len("/tmp/mail.eml"))
+        assert "The message asks for no receipt." in seen.text()
+
+
+@in_a_loop
+async def test_in_japanese_the_words_around_a_decision_are_japanese_and_labels_stand_apart(settings: Settings) -> None:
+    async with opened(ledger_of(settings), settings=settings, who=UNBOUND, language="ja", size=(120, 60)) as seen:
+        await tried(seen, "legal@example.co.jp", "yamada@partner.example", "契約書")
+        for words in (
+            "開封確認を要求していません",
+            "（社外宛）",
+            "メール",
+            "配信します",
+            "残します",
+            "当てはまりません",
+            "判定していません",
+        ):
+            assert words in seen.text(), f"{words}\n{seen.text()}"
+        for words in ("delivered", "record  ", "does not hold", "not reached", "asks for no", "(outbound)"):
+            assert words not in seen.text(), words
+        await seen.press("down")
+        await seen.write("/tmp/mail.eml")
+        assert "メッセージファイル  /tmp/mail.eml" in seen.text()
 
 
 @in_a_loop

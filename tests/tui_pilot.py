@@ -26,7 +26,7 @@ import pytest
 from rich.cells import cell_len
 from rich.segment import Segment
 from tests.ledger_values import NOON, SUZUKI, YAMADA, journal, receipt, record, store, to
-from textual.events import Paste
+from textual.events import Key, Paste
 from textual.message import Message
 from textual.pilot import Pilot
 from textual.widgets import Input
@@ -96,6 +96,13 @@ class Seen:
         """Write a text into the line that has the focus, at once, as it is pasted."""
         assert self.app.focused is not None
         self.app.focused.post_message(Paste(text))
+        await self.settle()
+
+    async def burst(self, *keys: str) -> None:
+        """Keys that arrive all at once, as over a slow line; a text is as many keys as it has characters."""
+        for key in keys:
+            for each in (key,) if key in ("tab", "shift+tab", "enter") else key:
+                self.app.post_message(Key(each, each if len(each) == 1 else None))
         await self.settle()
 
     async def click(self, where: str, column: int = 0, row: int = 0) -> None:

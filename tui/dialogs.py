@@ -114,9 +114,9 @@ class Form(Dialog):
     """
 
     BINDINGS: ClassVar[list[Any]] = [
-        Binding("enter", "next", show=False),
-        Binding("ctrl+s", "do", show=False),
         # Before a field has dealt with what was typed into it, so that what is typed next goes to the next one.
+        Binding("enter", "next", show=False, priority=True),
+        Binding("ctrl+s", "do", show=False),
         Binding("tab", "app.focus_next", show=False, priority=True),
         Binding("shift+tab", "app.focus_previous", show=False, priority=True),
         Binding("down", "app.focus_next", show=False),

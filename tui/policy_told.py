@@ -6,7 +6,6 @@ the language stand as they do in the file; sentences about decisions are those o
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from datetime import tzinfo
 from typing import NamedTuple
@@ -22,8 +21,10 @@ from kaifu.proxy.judgement import Verdict
 from kaifu.proxy.ledger_shown import local
 from kaifu.proxy.requestedits import edit_words
 
+from .detail_words import called
 from .lines import Told, title
 from .look import Marks, fitted
+from .policy_explained import in_words
 from .policy_read import PolicyText, Standing, Tried
 from .words import later, say, say_many
 
@@ -153,18 +154,21 @@ def health_words(standing: Standing, zone: tzinfo) -> Iterator[str]:
 def _of_process(health: Health, standing: Standing, zone: tzinfo) -> str:
     policy = health.policy
     if health.stopped or health.stale:
-        return say("{host} is not running", host=health.host)
+        return say("{host} is not running", host=called(HOSTS, health.host))
     if policy.rejected is not None:
         since = local(policy.rejected.at, zone)
         return say(
-            "{host}: the file was rejected {since}; the one from before is in force", host=health.host, since=since
+            "{host}: the file was rejected {since}; the one from before is in force",
+            host=called(HOSTS, health.host),
+            since=since,
         )
     since = local(policy.loaded_at, zone)
     if standing.read.policy is not None and standing.read.policy.digest != policy.digest:
-        return say("{host} still uses another version, loaded {since}", host=health.host, since=since)
-    return say("{host}: in force since {since}", host=health.host, since=since)
+        return say("{host} still uses another version, loaded {since}", host=called(HOSTS, health.host), since=since)
+    return say("{host}: in force since {since}", host=called(HOSTS, health.host), since=since)
 
 
+HOSTS = {"relay": later("relay"), "milter": later("milter")}
 MODES = {
     "enforce": later("enforced"),
     "observe": later("observing only: nothing is changed or withheld"),
@@ -227,16 +231,6 @@ def _done(verdict: Verdict) -> tuple[object, ...]:
     return verdict.action, edits, verdict.notify if verdict.notify_changed else None, kept, verdict.decision.record
 
 
-_LABELLED = re.compile(r"  (would|message|header|envelope|record|rule) +(.*)")
-
-
 def _explained(tried: Tried, told: Explanation) -> Iterator[Told]:
     """The lines of ``kaifu policy explain``."""
-    for line in as_lines(tried.typed.message or say("message"), told):
-        labelled = _LABELLED.fullmatch(line)
-        if labelled is not None:
-            yield Told(labelled[2], labelled[1], deep=2)
-        elif line.startswith("  "):
-            yield Told(line.strip(), deep=2)
-        else:
-            yield Told(line, style="bold")
+    yield from in_words(as_lines(tried.typed.message or say("message"), told))

@@ -58,6 +58,9 @@ class TryScreen(KaifuScreen):
     BINDINGS = [  # noqa: RUF012 - as Textual declares it
         Binding("ctrl+r", "asks", later("Asks for a receipt")),
         Binding("escape", "back", later("Back")),
+        # Before a field has dealt with what was typed into it, so that what is typed next goes to the next one.
+        Binding("tab", "app.focus_next", show=False, priority=True),
+        Binding("shift+tab", "app.focus_previous", show=False, priority=True),
         Binding("down", "app.focus_next", later("Next field"), show=False),
         Binding("up", "app.focus_previous", later("Field before"), show=False),
         Binding("pagedown", "scroll(1)", later("Scroll down"), show=False, priority=True),
@@ -65,7 +68,7 @@ class TryScreen(KaifuScreen):
     ]
     DEFAULT_CSS = """
     TryScreen Horizontal { height: 1; padding: 0 1; }
-    TryScreen Horizontal Plain { width: 18; color: $text-muted; }
+    TryScreen Horizontal Plain { width: 20; padding-right: 1; color: $text-muted; }
     TryScreen SafeInput { width: 1fr; background: $surface; }
     TryScreen #asks { height: 1; padding: 0 1; }
     TryScreen #told { border-top: $line $secondary; padding: 0 1; }
@@ -97,6 +100,10 @@ class TryScreen(KaifuScreen):
         values = {name: next((each.value.strip() for each in some), "") for name, some in found.items()}
         return Typed(**values, asks=self._asks)
 
+    def on_input_changed(self, _: Input.Changed) -> None:
+        """A file speaks for itself."""
+        self._show_asks()
+
     def on_input_submitted(self, _: Input.Submitted) -> None:
         """Enter in any field."""
         self.action_try_it()
@@ -126,7 +133,10 @@ class TryScreen(KaifuScreen):
         self._show_asks()
 
     def _show_asks(self) -> None:
-        sentence = say("The message asks for a receipt.") if self._asks else say("The message asks for no receipt.")
+        if self.typed().message:
+            sentence = say("What the message asks for, and its subject, are as the file says.")
+        else:
+            sentence = say("The message asks for a receipt.") if self._asks else say("The message asks for no receipt.")
         self.query_one("#asks", Plain).show(sentence)
 
     def action_scroll(self, pages: int) -> None:

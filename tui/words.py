@@ -26,6 +26,11 @@ def speak(language: str) -> None:
     _spoken = {} if language == "en" else catalogue(language)
 
 
+def translates() -> bool:
+    """Is another language than English spoken?"""
+    return bool(_spoken)
+
+
 def catalogue(language: str) -> dict[str, str]:
     """English sentence to translated sentence, as ``locale/LANGUAGE.po`` has it."""
     from babel.messages.pofile import read_po
