@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from itertools import product
 from pathlib import Path
@@ -10,11 +11,14 @@ import pytest
 from rich.cells import cell_len
 from rich.color import ColorType
 from tests.tui_pilot import Seen, column, in_a_loop, opened, some_ledger, too_wide
+from textual.app import ComposeResult
 from textual.color import Color
+from textual.css.query import NoMatches
 
 from kaifu.proxy.access import Role
 from kaifu.tui.app import SCREENS
 from kaifu.tui.keys import KeysLine, doings
+from kaifu.tui.screens import KaifuScreen, Plain
 from kaifu.tui.words import say
 
 LEAST_CONTRAST = 4.5
@@ -147,8 +151,9 @@ async def test_help_and_commands_speak_japanese_and_tell_no_key_of_the_library_s
 async def test_c_tells_how_to_quit_and_q_quits(ledger: Path) -> None:
     async with opened(ledger) as seen:
         await seen.press("ctrl+c")
-        assert "^q quits kaifu." in seen.text()
-        await seen.pilot.press("ctrl+q")
+        assert "q quits kaifu" in seen.text()
+        assert "^q" not in seen.text()
+        await seen.pilot.press("q")
         assert seen.app.return_code == 0
 
 
@@ -207,6 +212,44 @@ async def test_without_colours_none_is_drawn_and_where_one_is_can_still_be_seen(
                 assert doings(seen.app.screen_stack[-2], "unicode")[0].words in "".join(seen.reversed()), place
             elif place == seen.app.current_mode:
                 assert seen.reversed()[0].strip()[2:] == say(seen.app.screen.TITLE or "")
+
+
+class Late(KaifuScreen):
+    """A screen whose work goes on after it was taken down; ``ended`` says how."""
+
+    NAME = "late"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go_on = asyncio.Event()
+
+    def body(self) -> ComposeResult:
+        yield Plain("here", id="here")
+
+    async def work(self) -> None:
+        await self.go_on.wait()
+        self.query_one("#nowhere" if self.is_current else "#here")
+
+
+@in_a_loop
+async def test_work_that_goes_on_after_its_screen_was_taken_down_is_no_mistake(ledger: Path) -> None:
+    async with opened(ledger) as seen:
+        late = Late()
+        await seen.app.push_screen(late)
+        watched = asyncio.create_task(late._watched(late.work()))
+        await seen.app.pop_screen()
+        late.go_on.set()
+        await watched
+
+
+@in_a_loop
+async def test_what_a_living_screen_does_not_have_is_a_mistake(ledger: Path) -> None:
+    async with opened(ledger) as seen:
+        late = Late()
+        await seen.app.push_screen(late)
+        late.go_on.set()
+        with pytest.raises(NoMatches):
+            await late._watched(late.work())
 
 
 @in_a_loop

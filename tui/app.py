@@ -158,7 +158,7 @@ class KaifuApp(App[None]):
 
     def action_help_quit(self) -> None:
         """^c ends nothing by itself: in a line that is being written it copies."""
-        self.notify(say("^q quits kaifu."), markup=False)
+        self.notify(say("q quits kaifu, where no line is being written."), markup=False)
 
     # Keys and commands.
 

@@ -14,6 +14,7 @@ from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingsMap
 from textual.containers import Vertical, VerticalScroll
+from textual.css.query import NoMatches
 from textual.reactive import reactive
 from textual.screen import Screen
 from textual.widgets import Static
@@ -172,6 +173,13 @@ class KaifuScreen(Screen[str | None]):
             pass
         except TroubleError as trouble:
             self.kaifu.say_trouble("question", str(trouble))
+        except NoMatches:
+            if not self._is_gone():
+                raise
+
+    def _is_gone(self) -> bool:
+        """Was it taken down, or is it about to be? What a worker wanted to show has no place then."""
+        return not (self.display and self.is_running and self.is_attached and self.app.is_running)
 
     async def ask(self, question: Question[Answer], *, lane: str = "") -> Answer:
         """:meth:`kaifu.tui.asking.Asker.ask`, for use within :meth:`start`; an answer ends the trouble that is shown."""
