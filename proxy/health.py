@@ -256,7 +256,9 @@ class _Given:
         found = self._value.get(name)
         return None if found is None else make(_Given(found))
 
-    def numbers(self, name: str) -> dict[str, int]:
+    def maybe_numbers(self, name: str) -> dict[str, int] | None:
+        if self._value.get(name) is None:
+            return None
         return {key: value for key, value in self.of(dict, name).items() if type(value) is int}
 
 
@@ -279,7 +281,7 @@ def _health(given: _Given) -> Health:
             "ledger", lambda part: Failing(part.time("since"), part.time("last_at"), part.of(str, "error"))
         ),
         next_hop=given.part("next_hop", _next_hop),
-        counters=given.numbers("counters"),
+        counters=given.maybe_numbers("counters"),
     )
 
 

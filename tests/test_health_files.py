@@ -78,7 +78,7 @@ HEALTHS = st.builds(
     st.none() | st.builds(Failing, TIMES, TIMES, TEXT),
     st.none()
     | st.builds(NextHopHealth, TEXT, st.none() | st.booleans(), st.none() | TIMES, st.none() | TEXT, st.none() | TIMES),
-    st.dictionaries(TEXT, st.integers(0), max_size=3),
+    st.none() | st.dictionaries(TEXT, st.integers(0), max_size=3),
 )
 
 
