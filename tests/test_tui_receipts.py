@@ -24,7 +24,7 @@ from kaifu.tui.receipts_line import FilterBar
 from kaifu.tui.receipts_list import ReceiptList
 from kaifu.tui.receipts_status import searching
 from kaifu.tui.screen_detail import DetailScreen
-from kaifu.tui.screen_receipts import RETRY_SECONDS, ReceiptsScreen
+from kaifu.tui.screen_receipts import AGAIN_SECONDS, COUNT_SECONDS, RETRY_SECONDS, ReceiptsScreen
 
 ROWS = 600
 """Of :func:`many`, apart from the answer."""
@@ -586,3 +586,22 @@ async def test_without_colours_the_cursor_is_reversed_and_states_have_marks(many
         await seen.press("2", "down")
         assert any("no answer" in text for text in seen.reversed()) or any("✓" in text for text in seen.reversed())
         assert cell_len("".join(seen.reversed())) >= 79
+
+
+@in_a_loop
+async def test_a_long_list_is_not_counted_anew_with_each_message(many: Path) -> None:
+    now = [NOW]
+
+    async def comes(number: int, seconds: int) -> None:
+        with store(many) as open_store, journal(open_store) as adding:
+            adding.begin(record(to(), key=b"n%d" % number, message_id=f"n{number}@example.co.jp", minutes=600 + number))
+        now[0] += seconds * 1_000_000
+        await seen.pulse()
+
+    async with opened(many, role=Role.AUDITOR, clock=lambda: now[0]) as seen:
+        await seen.press("2")
+        assert screen(seen).total == ROWS
+        await comes(1, AGAIN_SECONDS)
+        assert (shown(seen)[0][0], screen(seen).total) == (301, ROWS)
+        await comes(2, COUNT_SECONDS)
+        assert (shown(seen)[0][0], screen(seen).total) == (302, ROWS + 2)

@@ -37,7 +37,9 @@ RETRY_SECONDS = 5
 _PAUSE_SECONDS = 0.05
 """Between steps of counting what is many: nobody waits for it."""
 _MOST_STEPS = 3
-"""What takes more steps to count is not counted anew whenever something changes."""
+"""What takes more steps to count is not counted anew when something changes."""
+COUNT_SECONDS = 30
+"""What is not counted by what is seen is counted anew at most this often: it costs more than the rows themselves."""
 _MOST_SEEN = 2_000
 _RULES_SINCE = 7 * 86_400 * 1_000_000
 
@@ -80,6 +82,7 @@ class ReceiptsScreen(ReceiptActs):
         self.total: int | None = None
         self._counting = False
         self._counted = Counted(0, None, False)
+        self._counted_at = 0
         self._steps = 0
         self._changed = False
         self._again_at: int | None = None
@@ -230,6 +233,12 @@ class ReceiptsScreen(ReceiptActs):
 
     def _count_anew(self) -> None:
         self._counted, self._steps, self._counting = Counted(0, None, False), 0, True
+        self._counted_at = self.kaifu.clock()
+
+    def _may_count(self, now: int) -> bool:
+        """Is it time to count anew, or is everything here?"""
+        window = self.feed.window
+        return (window.above.closed and window.below.closed) or now - self._counted_at >= COUNT_SECONDS * 1_000_000
 
     async def _learn_rules(self) -> None:
         since = self.kaifu.clock() - _RULES_SINCE
@@ -267,7 +276,7 @@ class ReceiptsScreen(ReceiptActs):
             self._changed = True
         if self._changed and since >= AGAIN_SECONDS * 1_000_000:
             self._changed, self._again_at = False, now
-            if self.total is not None and self._steps <= _MOST_STEPS:
+            if self.total is not None and self._steps <= _MOST_STEPS and self._may_count(now):
                 self._count_anew()
             self.feed.changed()
             self.go_on()
@@ -345,7 +354,7 @@ class ReceiptsScreen(ReceiptActs):
     def _what(self) -> Any:
         """What is shown, in which order, how many there are and what is new: always on one line."""
         marks = self.kaifu.look.marks
-        index = "" if self._indexed is None else say("subjects indexed: {percent} %", percent=int(self._indexed * 100))
+        index = "" if self._indexed is None else say("indexing subjects: {percent} %", percent=int(self._indexed * 100))
         rows = how_many(self.total, self._counted.number)
         right = dotted([index, self._searching(), news(self.feed.news, self.shown.newest_first), rows], marks)
         return self.two_ends(dotted([order_of(self.shown), self.text or say("all")], marks), right)
