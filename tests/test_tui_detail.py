@@ -7,6 +7,7 @@ import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -263,9 +264,12 @@ async def test_a_bundle_is_written_to_a_new_file_that_its_owner_alone_reads(
         path = tmp_path / "kaifu-1-1.zip"
         assert path.read_bytes().startswith(b"PK")
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
-        assert "evidence bundle handed to a court by sato" in told(seen)
-        assert len(handed_out(ledger)) == 1
         octets = path.read_bytes()
+        await seen.pulse()
+        assert f"kaifu-1-1.zip: {len(octets):,} octets, SHA-256 {sha256(octets).hexdigest()}" in words(seen)
+        await seen.press("escape")
+        assert f"evidence bundle handed to a court by sato case 7 SHA-256 {sha256(octets).hexdigest()}" in told(seen)
+        assert len(handed_out(ledger)) == 1
         await seen.press("b")
         await seen.write("a court")
         await seen.press("tab")
@@ -293,6 +297,22 @@ async def test_who_borrows_rights_is_told_what_to_type_and_no_file_is_touched(
         assert "--bundle - > kaifu-1-2.zip" in text
     assert handed_out(ledger) == []
     assert not list(tmp_path.glob("*.zip"))
+
+
+@in_a_loop
+async def test_a_command_to_type_names_the_settings_when_they_are_not_the_usual_ones(
+    ledger: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "policy.yaml").write_text("version: 1\nrules: []\n")
+    path = tmp_path / "k.yaml"
+    path.write_text(f"realm: [example.co.jp]\npolicy: policy.yaml\nledger: sqlite:///{ledger}\n")
+    async with detail(ledger, role=Role.AUDITOR, settings=load_settings(path)) as (seen, _):
+        await seen.press("b")
+        await seen.write("a court")
+        await seen.press("tab")
+        await seen.write("case 7")
+        await seen.press("tab", "enter")
+        assert f"--config={path}--bundle->" in "".join(words(seen).split())  # a long path is broken
 
 
 @in_a_loop

@@ -36,6 +36,7 @@ from kaifu.tui.detail_acts import answering, jumps, revocable
 from kaifu.tui.detail_lines import MOST_EVENTS, Shown, facts, told
 from kaifu.tui.detail_proof import ENTRIES, entries_of, told_proof
 from kaifu.tui.detail_report import MOST_LINES, MOST_OCTETS, reports_of, told_report
+from kaifu.tui.detail_words import edited, reasoned
 from kaifu.tui.lines import NARROWEST, Told, laid_out, shortened, wrapped
 from kaifu.tui.words import LANGUAGES, speak
 
@@ -395,3 +396,35 @@ def test_a_proof_of_what_was_changed_says_so(tmp_path: Path) -> None:
     text = proof(path, found.recipients[0], found)
     assert "Not intact" in text
     assert "the cell to.1 of entry 1 was changed" in text
+
+
+@pytest.mark.parametrize(
+    ("recorded", "japanese"),
+    [
+        ("removed Return-Receipt-To #2", "Return-Receipt-To #2 を削除"),
+        ("added Message-ID: <{a}@b.example>", "Message-ID を追加: <{a}@b.example>"),
+        ("changed Message-ID to <a@b.example>", "Message-ID を変更: <a@b.example>"),
+        ("NOTIFY=SUCCESS,FAILURE", "NOTIFY=SUCCESS,FAILURE"),
+        ("added nothing that is known", "added nothing that is known"),
+        ("", ""),
+    ],
+)
+def test_changes_are_told_with_words_around_the_fields_in_the_language_of_the_screens(
+    recorded: str, japanese: str
+) -> None:
+    assert edited(recorded) == recorded
+    speak("ja")
+    assert edited(recorded) == japanese
+
+
+@pytest.mark.parametrize(
+    ("recorded", "japanese"),
+    [
+        ("In-Reply-To names our message; {a}; b", "In-Reply-To が当方のメッセージを示しています; {a}; b"),
+        ("the report is too large to read", "the report is too large to read"),
+    ],
+)
+def test_what_names_our_message_is_told_in_the_language_of_the_screens(recorded: str, japanese: str) -> None:
+    assert reasoned(recorded) == recorded
+    speak("ja")
+    assert reasoned(recorded) == japanese

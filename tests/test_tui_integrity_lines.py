@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -20,7 +21,7 @@ from kaifu.proxy.health import UsedAnchor, Verified
 from kaifu.proxy.ledger_anchor import Anchor
 from kaifu.proxy.ledger_audit import ActFilter
 from kaifu.proxy.ledger_chain import chain_state
-from kaifu.proxy.ledger_desk import Desk
+from kaifu.proxy.ledger_desk import Act, Desk
 from kaifu.proxy.ledger_entries import microseconds
 from kaifu.proxy.ledger_file import Store
 from kaifu.proxy.ledger_verify import Report
@@ -313,6 +314,59 @@ def test_whatever_is_typed_is_a_filter_or_a_sentence(
     described(found, UTC)
 
 
+@pytest.mark.parametrize(
+    ("what", "details", "english", "japanese"),
+    [
+        (
+            "list",
+            {"filter": {"kinds": ["mail"], "states": ["waiting", "failed"], "since": "2026-11-20T15:00:00.000000Z"}},
+            "looked at a list; kind: message; state: no answer / failed; since: 2026-11-21 00:00",
+            "一覧を閲覧; 種類: メッセージ; 状態: 回答なし / 配信エラー; 以降: 2026-11-21 00:00",
+        ),
+        ("list", {"filter": {"newest": 50}}, "looked at a list; the newest 50 answers", "一覧を閲覧; 最新の回答50件"),
+        (
+            "note",
+            {"value": "meeting", "seen_at": "2026-11-20T04:40:17.248618Z", "text": "seen {n}"},
+            "noted a confirmation; in person; seen {n}; confirmed at: 2026-11-20 13:40",
+            "確認を記録; 面談で確認; seen {n}; 確認日時: 2026-11-20 13:40",
+        ),
+        (
+            "anchor",
+            {"to": ["file", "mail"]},
+            "sent an anchor; to: file / mail",
+            "アンカーを送付; 宛先: ファイル / メール",
+        ),
+        ("bundle", {"to": "mail"}, "handed out an evidence bundle; to: mail", "証跡パッケージを作成; 宛先: mail"),
+        (
+            "refused",
+            {"what": "audit list", "needs": "auditor"},
+            "was refused; audit list; role needed: auditor",
+            "権限がなく拒否; audit list; 必要な役割: 監査者",
+        ),
+        (
+            "erasure",
+            {"entries": [[3, 5], 9]},
+            "erased personal data; entries: 3-5, 9",
+            "個人データを消去; エントリ: 3-5, 9",
+        ),
+        ("list", {"filter": {"since": "2026"}}, "looked at a list; since: 2026", "一覧を閲覧; 以降: 2026"),
+    ],
+)
+def test_acts_are_told_in_words_of_the_screens_and_times_of_the_zone(
+    what: str, details: dict[str, Any], english: str, japanese: str
+) -> None:
+    act = Act(7, NOW, what, "sato", None, details)
+    assert told_act(act, TOKYO) == english
+    speak("ja")
+    assert told_act(act, TOKYO) == japanese
+
+
+def test_a_note_in_full_says_how_and_when_it_was_confirmed() -> None:
+    act = Act(7, NOW, "note", "sato", 1, {"value": "phone", "seen_at": "2026-11-20T04:40:17.248618Z"})
+    text = [f"{told.label}: {told.text}" for told in act_in_full(act, TOKYO)]
+    assert text[-2:] == ["how: on the phone", "confirmed at: 2026-11-20 13:40"]
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_every_act_is_told_in_one_line_and_in_full_whatever_it_says(tmp_path: Path, language: str) -> None:
     speak(language)
@@ -326,10 +380,10 @@ def test_every_act_is_told_in_one_line_and_in_full_whatever_it_says(tmp_path: Pa
             acts = desk.acts_page(ActFilter(), limit=500)
         assert len(acts) >= 4
         for act in acts:
-            assert told_act(act)
+            assert told_act(act, UTC)
             lines = [line.plain for line in laid_out(act_in_full(act, UTC), 60)]
             assert steering(lines) == []
             assert all(cell_len(line) <= 60 for line in lines)
             if act.what == "policy":
-                assert "rules: []" not in told_act(act)
+                assert "rules: []" not in told_act(act, UTC)
                 assert any(line.strip() == "rules: []" for line in lines)

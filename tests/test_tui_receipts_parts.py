@@ -29,6 +29,7 @@ from kaifu.proxy.ledger_states import State
 from kaifu.tui.receipts_export import command, options
 from kaifu.tui.receipts_rows import cells, flag, layout, short_time, titles, told
 from kaifu.tui.receipts_saved import MOST, MOST_NAME, SavedError, SavedFilters, folder_of
+from kaifu.tui.receipts_status import how_many
 
 TEXTS = st.text(max_size=300) | st.sampled_from(["", "契約書" * 40, HOSTILE_TEXT, "\x1b[31m", "👩‍⚖️e\u0301"])
 TOKYO = ZoneInfo("Asia/Tokyo")
@@ -233,3 +234,17 @@ def test_there_is_an_end_to_how_many_are_saved(saved: SavedFilters) -> None:
         saved.save("more", "x")
     saved.save("0", "another")
     assert saved.read()["0"] == "another"
+
+
+@pytest.mark.parametrize(
+    ("total", "counted", "sentence"),
+    [
+        (None, 0, ""),
+        (None, 99, ""),
+        (None, 4_398, "at least 4,300 rows"),
+        (None, 19_999, "at least 10,000 rows"),
+        (4_398, 4_398, "4,398 rows"),
+    ],
+)
+def test_what_is_counted_so_far_is_told_while_counting_goes_on(total: int | None, counted: int, sentence: str) -> None:
+    assert how_many(total, counted) == sentence

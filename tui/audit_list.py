@@ -54,7 +54,7 @@ def line_of(act: Act, zone: tzinfo, width: int, look: Look) -> str:
     """An act in so many cells."""
     when = local(act.at, zone)
     left = f" {when}  {fitted(actor(act), _ACTOR, look.marks)}  "
-    return left + fitted(told_act(act), max(0, width - cell_len(left)), look.marks)
+    return left + fitted(told_act(act, zone), max(0, width - cell_len(left)), look.marks)
 
 
 class AuditList(Widget, can_focus=True):

@@ -5,16 +5,20 @@ Called by the screen Integrity. An act is told in one line (:func:`told_act`), a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import tzinfo
 from typing import Any
 
+from kaifu.proxy.access import Role
 from kaifu.proxy.ledger_desk import Act
+from kaifu.proxy.ledger_entries import at_value
 from kaifu.proxy.ledger_shown import local
 
-from .detail_words import called
+from .detail_words import CONFIRMED_BY, DIRECTIONS, KINDS, MODES, OUTCOMES, PLACES, REQUESTS, called
+from .filterwords import MEANINGS
+from .integrity_words import GROUNDS
 from .lines import Told, shortened
-from .words import later, say
+from .words import later, say, say_many
 
 WHAT = {
     "list": later("looked at a list"),
@@ -84,6 +88,30 @@ FIELDS = {
 }
 """What else entries say, by their own words for it."""
 
+_WORDS: dict[str, Mapping[str, str]] = {
+    "what": WHAT,
+    "states": MEANINGS["state"],
+    "grades": MEANINGS["grade"],
+    "kinds": KINDS,
+    "directions": DIRECTIONS,
+    "requests": REQUESTS,
+    "outcomes": OUTCOMES,
+    "needs": {role.word: role.word for role in Role},
+    "mode": MODES,
+    "ground": GROUNDS,
+}
+"""What values are called; one that is not there is told as it is."""
+_OF_ACTS: dict[tuple[str, str], Mapping[str, str]] = {
+    ("note", "value"): CONFIRMED_BY,
+    ("consent", "value"): {
+        "granted": later("granted"),
+        "informed": later("informed"),
+        "denied": later("denied"),
+    },
+    ("anchor", "to"): PLACES,
+}
+"""Likewise, of the entries of one kind of act alone."""
+_TIMES = ("since", "until", "seen_at")
 _FIRST = ("what", "filter", "value", "note", "text", "reason", "other", "asked", "person", "to", "purpose")
 """What of an act is told first, where a line ends soon."""
 _BY_ITSELF = ("what", "value", "note", "text", "reason")
@@ -92,7 +120,7 @@ _MOST_IN_A_LINE = 300
 _MOST_TEXT = 20_000
 
 
-def told_act(act: Act) -> str:
+def told_act(act: Act, zone: tzinfo) -> str:
     """What was done, about what: one line, not yet made visible."""
     about = [] if act.message is None else [say("message {number}", number=act.message)]
     left_out = {"digest", "sha256", "evidence", "recipient", "recipients"} | (
@@ -100,7 +128,7 @@ def told_act(act: Act) -> str:
     )
     keys = sorted((key for key in act.details if key not in left_out), key=_place)
     details = {key: act.details[key] for key in keys}
-    words = list(_words(details))
+    words = list(_words(act.what, details, zone))
     if act.what in ("list", "export") and not words:
         words.append(say("all"))
     return "; ".join((called(WHAT, act.what), *about, *words))
@@ -110,17 +138,35 @@ def _place(key: str) -> int:
     return _FIRST.index(key) if key in _FIRST else len(_FIRST)
 
 
-def _words(details: dict[str, Any]) -> Iterator[str]:
+def _words(what: str, details: dict[str, Any], zone: tzinfo) -> Iterator[str]:
     for key, value in details.items():
         if isinstance(value, dict):
-            yield from _words(value)
+            yield from _words(what, value, zone)
+        elif what == "list" and key == "newest" and isinstance(value, int):
+            yield say_many("the newest answer", "the newest {n} answers", value)
         elif value not in (None, "", []):
-            words = shortened(_value(value), _MOST_IN_A_LINE)
-            yield words if key in _BY_ITSELF else f"{called(FIELDS, key)} {words}"
+            words = shortened(_value(what, key, value, zone), _MOST_IN_A_LINE)
+            yield words if key in _BY_ITSELF else f"{called(FIELDS, key)}: {words}"
 
 
-def _value(value: object) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+def _value(what: str, key: str, value: object, zone: tzinfo) -> str:
+    """What is kept as words of the ledger, in those of the screens; times in the zone."""
+    known = _OF_ACTS.get((what, key), _WORDS.get(key, {}))
+    if isinstance(value, list):
+        return (" / " if known else ", ").join(_range(each) or called(known, each) for each in value)
+    return _time(str(value), zone) if key in _TIMES else called(known, value)
+
+
+def _range(value: object) -> str:
+    """Of numbers of entries, as an erasure keeps them."""
+    return "-".join(map(str, value)) if isinstance(value, list) else ""
+
+
+def _time(text: str, zone: tzinfo) -> str:
+    try:
+        return local(at_value(text), zone)
+    except (ValueError, TypeError, OverflowError):
+        return text
 
 
 def actor(act: Act) -> str:
@@ -136,17 +182,17 @@ def act_in_full(act: Act, zone: tzinfo) -> Iterator[Told]:
     yield Told(str(act.entry), say("Entry"))
     if act.message is not None:
         yield Told(str(act.message), say("Message"))
-    yield from _in_full(act.details)
+    yield from _in_full(act.what, act.details, zone)
 
 
-def _in_full(details: dict[str, Any]) -> Iterator[Told]:
+def _in_full(what: str, details: dict[str, Any], zone: tzinfo) -> Iterator[Told]:
     for key, value in details.items():
-        label = called(FIELDS, key)
+        label = say("how") if (what, key) == ("note", "value") else called(FIELDS, key)
         if isinstance(value, dict):
             yield Told(label)
-            yield from (told._replace(deep=told.deep + 2) for told in _in_full(value))
+            yield from (told._replace(deep=told.deep + 2) for told in _in_full(what, value, zone))
             continue
-        first, *more = shortened(_value(value), _MOST_TEXT).split("\n")
+        first, *more = shortened(_value(what, key, value, zone), _MOST_TEXT).split("\n")
         yield Told(first, label)
         for line in more:
             yield Told(line, " ")

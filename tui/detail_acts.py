@@ -118,15 +118,15 @@ def bundle(row: Row, given: Given, zone: tzinfo) -> Question[Attempt]:
     return attempted(ask)
 
 
-def bundle_command(row: Row, given: Given) -> str:
-    """What to type for a bundle in a file of one's own, for who borrows the rights of the service user."""
+def bundle_command(row: Row, given: Given, which: Sequence[str]) -> str:
+    """What to type for a bundle in a file of one's own, for who borrows the rights of the service user. ``which``: the options that name the settings."""
     to, anchors = handover(given)
     words = [*lent(), "kaifu", "receipts", "show", str(row.message)]
     words += ["--to", row.address] if row.address is not None else []
     words += ["--recipient", to.to, "--purpose", to.purpose]
     for anchor in anchors:
         words += ["--anchor", str(anchor)]
-    return f"{shlex.join([*words, '--bundle', '-'])} > {file_name(row)}"
+    return f"{shlex.join([*words, *which, '--bundle', '-'])} > {file_name(row)}"
 
 
 def file_name(row: Row) -> str:

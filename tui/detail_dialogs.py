@@ -147,8 +147,8 @@ def take_back_form(row: Row, choices: Sequence[tuple[str, str]], ask: Ask) -> Fo
     return Form(say("Take back"), told, (Field("what", say("What"), "", tuple(choices)),), act)
 
 
-def bundle_form(row: Row, how: Shown, line: str, own_files: bool, ask: Ask) -> Form:
-    """Hand out the record of the recipient. ``own_files``: who looks may have files written here; else he is told what to type."""
+def bundle_form(row: Row, how: Shown, line: str, which: Sequence[str] | None, ask: Ask) -> Form:
+    """Hand out the record of the recipient. ``which``: None where a file may be written here; else the options of the command to type."""
     fields = [Field("to", say("To whom")), Field("purpose", say("Why")), Field("anchor", say("Anchor they hold"), line)]
     told = [
         Told(
@@ -159,14 +159,14 @@ def bundle_form(row: Row, how: Shown, line: str, own_files: bool, ask: Ask) -> F
             )
         )
     ]
-    if own_files:
+    if which is None:
         fields.append(Field("file", say("New file"), detail_acts.file_name(row)))
     else:
         told.append(Told(say("The file is to be yours, so you are shown what to type in a shell of your own.")))
 
     async def act(given: Given) -> str:
-        if own_files:
+        if which is None:
             return outcome(await ask(detail_acts.bundle(row, given, how.zone)))
-        return detail_acts.bundle_command(row, given)
+        return detail_acts.bundle_command(row, given, which)
 
     return Form(say("Hand out an evidence bundle"), told, fields, act)

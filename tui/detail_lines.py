@@ -33,6 +33,8 @@ from .detail_words import (
     TRANSPORTS,
     VERDICTS,
     called,
+    edited,
+    reasoned,
 )
 from .lines import Told, shortened, title
 from .look import Marks
@@ -142,7 +144,7 @@ def _decision(row: Row, recipient: dict[str, Any]) -> Iterator[Told]:
     if recipient["basis"] is not None:
         yield Told(recipient["basis"], say("Written basis"))
     for edit in recipient["edits"]:
-        yield Told(str(edit), say("Changed"))
+        yield Told(edited(str(edit)), say("Changed"))
     for words in recipient["not_possible"]:
         yield Told(str(words), say("Not possible"))
 
@@ -211,7 +213,7 @@ def evidence(one: dict[str, Any], how: Shown, message: int) -> Iterator[Told]:
     if judged := "; ".join(_judgement(one)):
         yield Told(judged, _UNDER, "bold" if one["counts"] else "", 2)
     if one["why"]:
-        yield Told(_text(one["why"]), _UNDER, deep=2)
+        yield Told(_text(reasoned(one["why"])), _UNDER, deep=2)
     for key, words in one["details"].items():
         yield Told(f"{shortened(called(DETAILS, key), 100)}: {_text(words)}", _UNDER, "dim", 2)
     if how.pairs and is_open(one):
@@ -293,7 +295,8 @@ def _standing(one: dict[str, Any], more: str) -> str:
 def _handed(one: dict[str, Any]) -> Iterator[Told]:
     words = say("evidence bundle handed to {to} by {actor}", to=erased(one["to"]), actor=erased(one["actor"]))
     yield Told(words)
-    yield Told(f"{erased(one['purpose'])} (SHA-256 {one['sha256']})", _UNDER, "dim", 2)
+    yield Told(erased(one["purpose"]), _UNDER, "dim", 2)
+    yield Told(f"SHA-256 {one['sha256']}", "", "dim", 2)  # from the edge, so that 80 columns show it in one piece
 
 
 def _message(row: Row, message: dict[str, Any], how: Shown) -> Iterator[Told]:

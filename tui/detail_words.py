@@ -6,6 +6,7 @@ told as they are recorded, in every language.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from .words import later, say
@@ -113,6 +114,28 @@ PLACES = {"file": later("file"), "command": later("program"), "mail": later("mai
 """Where anchors are sent."""
 
 MODES = {"enforce": later("enforced"), "observe": later("only observed")}
+
+
+_EDIT = re.compile(r"(added|removed|changed) ([!-9;-~]+(?: #\d+)?)(?:(?:: | to )(.*))?", re.DOTALL)
+_NAMED = re.compile(r"([!-9;-~]{1,60}) names our message; (.*)", re.DOTALL)
+
+
+def edited(words: str) -> str:
+    """A change of the header, as it is recorded, with the words around it translated; anything else as it is."""
+    found = _EDIT.fullmatch(words)
+    if found is None or (found[1] == "removed") != (found[3] is None):
+        return words
+    if found[1] == "removed":
+        return say("removed {field}", field=found[2])
+    if found[1] == "added":
+        return say("added {field}: {value}", field=found[2], value=found[3])
+    return say("changed {field} to {value}", field=found[2], value=found[3])
+
+
+def reasoned(words: str) -> str:
+    """Why a piece of evidence was judged so, as it is recorded; how it names our message is translated."""
+    found = _NAMED.fullmatch(words)
+    return words if found is None else say("{field} names our message; {why}", field=found[1], why=found[2])
 
 
 def called(table: Mapping[str, str], word: object) -> str:

@@ -18,7 +18,6 @@ from rich.text import Text
 from kaifu.proxy.access import typed as begins
 from kaifu.proxy.ledger_cli import moment
 from kaifu.proxy.ledger_desk import Filter, Order, Place
-from kaifu.proxy.settings import DEFAULT_CONFIG
 
 from .attempts import NotDoneError
 from .detail_acts import jumps
@@ -27,7 +26,7 @@ from .filterline import Line
 from .filterwords import UNANSWERED
 from .lines import Told, wrapped
 from .look import fitted, plain
-from .receipts_export import FILE, command
+from .receipts_export import FILE, command, which
 from .receipts_line import FilterBar
 from .receipts_list import Receipts
 from .receipts_saved import SavedError, SavedFilters
@@ -258,16 +257,10 @@ class ReceiptActs(KaifuScreen):
 
     def action_export(self) -> None:
         """How to export what is shown."""
-        typed = command(self.shown.wanted, self.zone, self._which(), begins(self.kaifu.where.who.caller))
+        options = which(self.kaifu.settings, self.kaifu.where.path)
+        typed = command(self.shown.wanted, self.zone, options, begins(self.kaifu.where.who.caller))
         if typed is None:
             self.tell(say("One message is not exported; kaifu receipts show tells all about it."))
             return
         told = [Told(say("This writes all rows that fit to {file}, oldest first, as your own file.", file=FILE))]
         self.kaifu.push_screen(ExportDialog(say("Export"), told, typed))
-
-    def _which(self) -> list[str]:
-        """The options that name what this program was started over."""
-        settings = self.kaifu.settings
-        if settings is None:
-            return [f"--ledger=sqlite:///{self.kaifu.where.path}"]
-        return [] if settings.file == DEFAULT_CONFIG else [f"--config={settings.file}"]

@@ -10,8 +10,10 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from datetime import tzinfo
+from pathlib import Path
 
 from kaifu.proxy.ledger_desk import Filter
+from kaifu.proxy.settings import DEFAULT_CONFIG, Settings
 
 from .receipts_rows import exactly
 
@@ -56,6 +58,13 @@ def _texts(name: str, value: object, zone: tzinfo) -> Iterator[str]:
         yield ",".join(value)
     else:
         yield str(value)
+
+
+def which(settings: Settings | None, ledger: Path) -> list[str]:
+    """The options that name what this program was started over; none where those are the usual settings."""
+    if settings is None:
+        return [f"--ledger=sqlite:///{ledger}"]
+    return [] if settings.file == DEFAULT_CONFIG else [f"--config={settings.file}"]
 
 
 def command(wanted: Filter, zone: tzinfo, which: Sequence[str], begins: Sequence[str]) -> str | None:

@@ -15,6 +15,8 @@ from .words import later, say, say_many
 AT_FIRST = 10_000
 """That there are so many is told at once; counting then goes on, while nobody asks anything else."""
 MOST_COUNTED = 1_000_000
+_SOON = 100
+"""Fewer are told in such steps, where counting takes long."""
 _ORDERS = {
     (Order.TIME, True): later("newest first"),
     (Order.TIME, False): later("oldest first"),
@@ -65,5 +67,6 @@ def how_many(total: int | None, counted: int) -> str:
     """How many rows there are, or that there are at least so many. ``total``: None until all are counted."""
     if total is not None and total < MOST_COUNTED:
         return say_many("{n} row", "{n} rows", total)
-    least = counted // AT_FIRST * AT_FIRST
+    step = AT_FIRST if counted >= AT_FIRST else _SOON
+    least = counted // step * step
     return say("at least {n} rows", n=f"{least:,}") if least else ""

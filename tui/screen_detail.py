@@ -31,6 +31,7 @@ from .integrity_anchors import anchors_file, kept_anchors
 from .line_view import Lines, LineView
 from .lines import Told, laid_out
 from .look import fitted
+from .receipts_export import which
 from .screens import Binding, KaifuScreen, Plain
 from .statewords import marked
 from .words import later, say, say_many
@@ -234,7 +235,17 @@ class DetailScreen(KaifuScreen):
         path = anchors_file(self.kaifu.settings)
         line = await self.ask(lambda _: detail_acts.newest_line(kept_anchors(path)), lane="anchors")
         row, own = self._chosen().row, self.kaifu.where.who.caller.unbound
-        self._open(bundle_form(row, self._how(), line, own, self._try), None if own else self._tell_command)
+        form = bundle_form(
+            row, self._how(), line, None if own else which(self.kaifu.settings, self.kaifu.where.path), self._try
+        )
+        self._open(form, self._tell_bundle if own else self._tell_command)
+
+    def _tell_bundle(self, sentence: str | None) -> None:
+        """Stays until it is closed: the digest is what is handed on."""
+        if sentence is not None:
+            self.action_refresh()
+            advice = say("Hand on the SHA-256 apart from the file; it stands in the timeline too.")
+            self.app.push_screen(TextDialog(say("Evidence bundle"), [Told(sentence), Told(""), Told(advice)]))
 
     def _tell_command(self, command: str | None) -> None:
         if command is not None:
