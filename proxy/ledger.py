@@ -23,8 +23,24 @@ from kaifu.policies.facts import AskedBy, Consent, Direction
 from kaifu.policies.values import unchanging
 
 
+class Trouble(StrEnum):
+    """What is wrong with a ledger, for those who say it in words of their own. ``OTHER``: only the text of the error says it."""
+
+    GONE = "gone"
+    REPLACED = "replaced"
+    LOCKED = "locked"
+    FULL = "full"
+    DAMAGED = "damaged"
+    FORBIDDEN = "forbidden"
+    OTHER = "other"
+
+
 class LedgerError(Exception):
     """The ledger cannot do what was asked: locked, unreadable, disk full. The text says which and what to do."""
+
+    def __init__(self, text: str, trouble: Trouble = Trouble.OTHER) -> None:
+        super().__init__(text)
+        self.trouble = trouble
 
 
 class RequestState(StrEnum):

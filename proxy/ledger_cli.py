@@ -25,7 +25,7 @@ from kaifu.policies.document import ProblemsError
 
 from .access import Access, AccessError, Caller, access, caller, check_settings, typed
 from .display import visible
-from .ledger import LedgerError
+from .ledger import LedgerError, Trouble
 from .ledger_anchor import Anchor, anchor_of, anchors_in
 from .ledger_desk import Desk
 from .ledger_entries import microseconds
@@ -40,6 +40,10 @@ class Failure(click.ClickException):
     """The command cannot do its work; the text says why."""
 
     exit_code = 2
+
+    def __init__(self, message: str, trouble: Trouble = Trouble.OTHER) -> None:
+        super().__init__(message)
+        self.trouble = trouble
 
     def show(self, file: Any = None) -> None:
         """One sentence on standard error."""
@@ -117,7 +121,8 @@ def failing(path: Path) -> Iterator[None]:
     try:
         yield
     except (LedgerError, sqlite3.Error) as error:
-        raise Failure(visible(str(explain(error, path)))) from None
+        told = explain(error, path)
+        raise Failure(visible(str(told)), told.trouble) from None
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from .access import Access, AccessError, Role, refusal
-from .ledger import LedgerError
+from .ledger import LedgerError, Trouble
 from .ledger_entries import at_text, canonical
 from .ledger_file import Database, Store, explain
 from .ledger_people import record
@@ -105,7 +105,8 @@ class Core:
         try:
             self._record_once("looked", {"what": what}, {"filter": wanted} if wanted else {}, message)
         except LedgerError as error:
-            raise LedgerError(f"{error}; nothing is shown, as nobody looks without a record of it") from error
+            sentence = f"{error}; nothing is shown, as nobody looks without a record of it"
+            raise LedgerError(sentence, error.trouble) from error
         if self._store is not None:
             self._store.guard()  # The record must be where the answer comes from.
 
@@ -174,7 +175,8 @@ class Core:
             os.stat(self.path)
             return Store(self.path, write=False)
         except FileNotFoundError:
-            raise LedgerError(f"there is no ledger at {self.path}; kaifu relay makes one when it starts") from None
+            sentence = f"there is no ledger at {self.path}; kaifu relay makes one when it starts"
+            raise LedgerError(sentence, Trouble.GONE) from None
         except (OSError, LedgerError, sqlite3.Error) as error:
             raise explain(error, self.path) from error
 

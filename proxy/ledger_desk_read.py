@@ -139,7 +139,8 @@ class Reading(Figures):
         try:
             record(self.path, "handed-out", body, cells, wanted.message)
         except LedgerError as error:
-            raise LedgerError(f"{error}; nothing is handed out, as nothing is without a record of it") from error
+            sentence = f"{error}; nothing is handed out, as nothing is without a record of it"
+            raise LedgerError(sentence, error.trouble) from error
         return made
 
     def newest(self, limit: int) -> list[Newest]:

@@ -23,7 +23,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from . import migrations
-from .ledger import LedgerError
+from .ledger import LedgerError, Trouble
 
 Database = sqlite3.Connection
 """An open ledger, for modules that hand one on."""
@@ -39,15 +39,17 @@ def explain(error: Exception, path: Path) -> LedgerError:
     if isinstance(error, LedgerError):
         return error
     name = getattr(error, "sqlite_errorname", "") or ""
+    trouble = Trouble.OTHER
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-        text = "is locked by another process; it is tried again with the next message"
+        trouble, text = Trouble.LOCKED, "is locked by another process; it is tried again with the next message"
     elif name.startswith("SQLITE_FULL") or (name.startswith("SQLITE_IOERR") and _is_full(path)):
-        text = "cannot be written: no space left on its file system; make room"
+        trouble, text = Trouble.FULL, "cannot be written: no space left on its file system; make room"
     elif name == "SQLITE_READONLY_DBMOVED":
-        text = "was moved, deleted or replaced while it was open"
+        trouble, text = Trouble.REPLACED, "was moved, deleted or replaced while it was open"
     elif name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN")) or isinstance(error, PermissionError):
-        text = _why_not_opened(path)
+        trouble, text = Trouble.FORBIDDEN, _why_not_opened(path)
     elif name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
+        trouble = Trouble.DAMAGED
         text = f"is damaged or no SQLite database ({error}); move it away and restore a backup"
     elif name.startswith("SQLITE_IOERR"):
         text = f"cannot be read or written ({error}, {name}); look at the disk and at the space left on it"
@@ -57,7 +59,7 @@ def explain(error: Exception, path: Path) -> LedgerError:
         text = f"cannot be used: {error.strerror or error}"
     else:
         text = f"cannot take or give this: {error!r}"
-    return LedgerError(f"the ledger {path} {text}")
+    return LedgerError(f"the ledger {path} {text}", trouble)
 
 
 def _is_full(path: Path) -> bool:
@@ -143,7 +145,9 @@ def prepare(path: Path, *, create: bool) -> list[str]:
         with alone(path.parent):
             if not path.exists():
                 if not create:
-                    raise LedgerError(f"there is no ledger at {path}; kaifu relay makes one when it starts")
+                    raise LedgerError(
+                        f"there is no ledger at {path}; kaifu relay makes one when it starts", Trouble.GONE
+                    )
                 os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
             status = path.stat()
             if not stat.S_ISREG(status.st_mode):
@@ -182,7 +186,8 @@ class Store:
         self._before = _identity(path)
         if self._before is None:
             raise LedgerError(
-                f"the ledger {path} is gone (moved or deleted); put it back, or restart to begin a new one"
+                f"the ledger {path} is gone (moved or deleted); put it back, or restart to begin a new one",
+                Trouble.GONE,
             )
         self.db = connect(path, write=write)
         try:
@@ -202,9 +207,13 @@ class Store:
     def guard(self) -> None:
         """LedgerError when the path no longer leads to the file that is open."""
         if _identity(self.path) != self._before:
-            raise LedgerError(f"the ledger {self.path} was moved, deleted or replaced while it was open")
+            raise LedgerError(
+                f"the ledger {self.path} was moved, deleted or replaced while it was open", Trouble.REPLACED
+            )
         if self._wal_before is not None and _identity(self._wal) != self._wal_before:
-            raise LedgerError(f"the file {self._wal} of the ledger was moved or deleted while it was open")
+            raise LedgerError(
+                f"the file {self._wal} of the ledger was moved or deleted while it was open", Trouble.REPLACED
+            )
 
     def close(self) -> None:
         """Close; raises nothing."""

@@ -148,6 +148,35 @@ async def test_a_locked_ledger_shows_no_list_and_goes_on_when_it_is_free(ledger:
         await in_order(seen)
 
 
+@pytest.mark.parametrize(
+    ("language", "locked", "gone"),
+    [("en", "is locked", "put back before the relay"), ("ja", "ロック", "元の場所へ戻して")],
+)
+@in_a_loop
+async def test_trouble_is_told_in_the_language_of_the_screen_and_not_as_to_the_relay(
+    ledger: Path, impatient: None, language: str, locked: str, gone: str
+) -> None:
+    async with opened(ledger, language=language) as seen:
+        screen = seen.app.screen
+        assert isinstance(screen, KaifuScreen)
+
+        async def look() -> None:
+            await screen.ask(lambda desk: list(desk.rows(Filter())))
+
+        with closing(sqlite3.connect(ledger, isolation_level=None)) as db:
+            db.execute("BEGIN IMMEDIATE")
+            screen.start(look())
+            await seen.settle()
+            assert locked in seen.app.trouble
+            assert "next message" not in seen.app.trouble
+        ledger.rename(ledger.with_name("away"))
+        await pulses(seen)
+        screen.start(look())
+        await seen.settle()
+        assert gone in " ".join(seen.app._troubles.values())
+        assert "makes one" not in " ".join(seen.app._troubles.values())
+
+
 @in_a_loop
 async def test_a_full_disk_shows_nothing_that_would_have_to_be_recorded(small_disk: Path) -> None:  # noqa: F811
     ledger = some_ledger(small_disk / "ledger.db")

@@ -24,6 +24,8 @@ from kaifu.proxy.ledger_cli import Chosen, Failure, failing
 from kaifu.proxy.ledger_desk import Desk
 from kaifu.proxy.ledger_desk import GivenUpError as InterruptedAtDeskError
 
+from .troubles import sentence
+
 Answer = TypeVar("Answer")
 Question = Callable[[Desk], Answer]
 
@@ -126,7 +128,7 @@ class Asker:
                 except InterruptedAtDeskError:
                     error = GivenUpError()
         except Failure as failure:
-            error = TroubleError(failure.message)
+            error = TroubleError(sentence(failure.trouble, failure.message, self._where.path))
             self._let_go()
         except Exception as unexpected:  # noqa: BLE001 - who asked is to hear of it, and the thread must live
             error = unexpected

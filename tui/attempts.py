@@ -15,6 +15,7 @@ from kaifu.proxy.ledger_cli import Failure
 from kaifu.proxy.ledger_desk import Desk, GivenUpError
 
 from .asking import Question
+from .troubles import sentence
 
 
 class NotDoneError(Exception):
@@ -37,9 +38,9 @@ def attempted(question: Question[str]) -> Question[Attempt]:
         except (AccessError, GivenUpError):
             raise
         except Failure as failure:
-            return Attempt(False, failure.message)
+            return Attempt(False, sentence(failure.trouble, failure.message, desk.path))
         except LedgerError as error:
-            return Attempt(False, str(error))
+            return Attempt(False, sentence(error.trouble, str(error), desk.path))
 
     return ask
 
