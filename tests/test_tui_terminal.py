@@ -15,6 +15,8 @@ import pytest
 from tests.tui_pilot import column, some_ledger, too_wide
 from tests.tui_tmux import KAIFU, Terminal
 
+from kaifu.tui.terminal import speaks_utf8
+
 POLICY = """version: 1
 rules:
   - name: partners
@@ -94,13 +96,32 @@ def test_with_colours_there_are_some(config: Path) -> None:
         assert COLOUR.search(terminal.styled())
 
 
-def test_in_a_locale_without_those_characters_everything_of_ours_is_ascii(config: Path) -> None:
-    with Terminal(
-        "--config", config, language="C", environment={"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-    ) as terminal:
+@pytest.mark.parametrize(
+    "environment", [{}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, {"LC_CTYPE": "ja_JP.eucJP"}]
+)
+def test_in_a_locale_without_those_characters_everything_of_ours_is_ascii(
+    config: Path, environment: dict[str, str]
+) -> None:
+    with Terminal("--config", config, language="C", kind="vt100", environment=environment) as terminal:
         terminal.wait_for("Overview")
         terminal.press("3")
         assert terminal.wait_for("partners").isascii()
+
+
+@pytest.mark.parametrize(
+    ("environment", "utf8"),
+    [
+        ({"LANG": "ja_JP.UTF-8"}, True),
+        ({"LANG": "ja_JP.utf8@variant"}, True),
+        ({"LANG": "C", "LC_CTYPE": "C.UTF-8"}, True),
+        ({"LANG": "C.UTF-8", "LC_ALL": "C"}, False),
+        ({"LANG": "ja_JP.eucJP"}, False),
+        ({"LANG": "C"}, False),
+        ({}, False),
+    ],
+)
+def test_the_locale_says_whether_the_terminal_shows_utf8(environment: dict[str, str], utf8: bool) -> None:
+    assert speaks_utf8(environment) == utf8
 
 
 @pytest.mark.parametrize(("name", "says"), [("dumb", "TERM=dumb says that it cannot be"), ("", "TERM is not set")])

@@ -17,7 +17,7 @@ from kaifu.proxy.ledger_states import MARKS
 from kaifu.proxy.settings import Settings
 
 from .look import Look
-from .terminal import has_colours, refusal_of_terminal
+from .terminal import has_colours, refusal_of_terminal, speaks_utf8
 from .words import LANGUAGES, language_of_terminal
 
 
@@ -49,7 +49,7 @@ def look(settings: Settings | None, given: Mapping[str, str | None]) -> Look:
     """How it looks: as the options say, else the settings, else locale and terminal."""
     said = {
         "language": language_of_terminal(),
-        "marks": "unicode" if can_show("".join(MARKS["unicode"])) else "ascii",
+        "marks": "unicode" if speaks_utf8() and can_show("".join(MARKS["unicode"])) else "ascii",
         **_said({} if settings is None else asdict(settings.tui)),
         **_said(given),
     }
