@@ -327,8 +327,8 @@ def test_whatever_is_typed_is_a_filter_or_a_sentence(
         (
             "note",
             {"value": "meeting", "seen_at": "2026-11-20T04:40:17.248618Z", "text": "seen {n}"},
-            "noted a confirmation; in person; seen {n}; confirmed at: 2026-11-20 13:40",
-            "確認を記録; 面談で確認; seen {n}; 確認日時: 2026-11-20 13:40",
+            "noted a confirmation; seen {n}; in person; confirmed at: 2026-11-20 13:40",
+            "確認を記録; seen {n}; 面談で確認; 確認日時: 2026-11-20 13:40",
         ),
         (
             "anchor",

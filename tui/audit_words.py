@@ -112,7 +112,7 @@ _OF_ACTS: dict[tuple[str, str], Mapping[str, str]] = {
 }
 """Likewise, of the entries of one kind of act alone."""
 _TIMES = ("since", "until", "seen_at")
-_FIRST = ("what", "filter", "value", "note", "text", "reason", "other", "asked", "person", "to", "purpose")
+_FIRST = ("what", "filter", "note", "text", "reason", "value", "other", "asked", "person", "to", "purpose")
 """What of an act is told first, where a line ends soon."""
 _BY_ITSELF = ("what", "value", "note", "text", "reason")
 """What needs no word before it there."""
