@@ -18,6 +18,7 @@ from textual.css.query import NoMatches
 from kaifu.proxy.access import Role
 from kaifu.tui.app import SCREENS
 from kaifu.tui.keys import KeysLine, doings
+from kaifu.tui.line_view import LineView
 from kaifu.tui.screens import KaifuScreen, Plain
 from kaifu.tui.words import say
 
@@ -250,6 +251,16 @@ async def test_what_a_living_screen_does_not_have_is_a_mistake(ledger: Path) -> 
         late.go_on.set()
         with pytest.raises(NoMatches):
             await late._watched(late.work())
+
+
+@pytest.mark.parametrize("language", ["en", "ja"])
+@in_a_loop
+async def test_where_all_lines_fit_no_room_is_left_for_a_scroll_bar(ledger: Path, language: str) -> None:
+    async with opened(ledger, language=language) as seen:
+        async for place in everywhere(seen):
+            for view in seen.app.screen.query(LineView):
+                fits = view.count <= view.container_size.height
+                assert view.show_vertical_scrollbar == (not fits), f"{place} {view.id}"
 
 
 @in_a_loop
