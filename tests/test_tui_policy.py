@@ -13,7 +13,7 @@ from tests.ledger_values import NOON, journal, record, store, to
 from tests.tui_pilot import NOW, Seen, column, in_a_loop, looks, opened, some_ledger
 
 from kaifu.policies.load import load_file
-from kaifu.proxy.access import Role
+from kaifu.proxy.access import AccessError, Role
 from kaifu.proxy.explain import Question, as_lines, explain
 from kaifu.proxy.health import Health, PolicyHealth, Rejected, write_health
 from kaifu.proxy.ledger_desk import ActFilter, Desk
@@ -22,6 +22,7 @@ from kaifu.proxy.ledger_open import ledger_path
 from kaifu.proxy.message import HeaderBlock, split_message
 from kaifu.proxy.settings import Settings, load_settings
 from kaifu.tui.policy_read import Typed, composed
+from kaifu.tui.policy_read import tried as try_message
 from kaifu.tui.policy_told import pointed
 from kaifu.tui.policy_try import TryScreen
 
@@ -326,3 +327,19 @@ def test_whatever_is_typed_becomes_one_message_whose_header_has_no_more_fields(r
     names = [field.name for field in HeaderBlock.parse(header).fields]
     assert [str(name).lower() for name in names][:1] == ["from"] or names
     assert len(names) == 3
+
+
+def test_a_message_is_explained_without_a_ledger_that_cannot_answer_and_not_for_who_is_refused(
+    settings: Settings,
+) -> None:
+    typed = Typed("legal@example.co.jp", "yamada@partner.example", "契約書")
+    now = datetime.fromtimestamp(NOW / 1e6, UTC)
+    with Desk(ledger_of(settings), looks(Role.VIEWER)) as desk, pytest.raises(AccessError):
+        try_message(desk, settings, typed, now)
+    for beside in ledger_of(settings).parent.glob("ledger.db-*"):
+        beside.unlink()
+    ledger_of(settings).write_bytes(b"no database" * 999)
+    with Desk(ledger_of(settings), AUDITOR) as desk:
+        found = try_message(desk, settings, typed, now)
+    assert found.now is not None
+    assert "damaged or no SQLite database" in found.error

@@ -172,6 +172,16 @@ class KaifuApp(App[None]):
         """A screen that the role does not open is not offered."""
         return action != "go" or any(parameters[0] == kind.NAME for _, kind in self.offered())
 
+    def show_receipts(self, line: str | None) -> None:
+        """The receipts that a filter line finds; None: nothing more was asked for, as of a message that was looked at."""
+        if line:
+            self.go(ReceiptsScreen.NAME)
+            self.call_later(self._show_line, line)
+
+    def _show_line(self, line: str) -> None:
+        if isinstance(screen := self.screen, ReceiptsScreen):
+            screen.show_line(line)
+
     def action_go(self, name: str) -> None:
         self.go(name)
 

@@ -18,13 +18,13 @@ from pathlib import Path
 from kaifu.policies.document import Problem, ProblemsError
 from kaifu.policies.load import lint, load, read_file
 from kaifu.policies.rules import Policy
-from kaifu.proxy.access import Access, Role
+from kaifu.proxy.access import Access, AccessError, Role
 from kaifu.proxy.display import visible
 from kaifu.proxy.explain import Explanation, Question, explain
 from kaifu.proxy.health import Health, read_health
 from kaifu.proxy.ledger import LedgerError
-from kaifu.proxy.ledger_cli import failing
-from kaifu.proxy.ledger_desk import Desk
+from kaifu.proxy.ledger_cli import Failure, failing
+from kaifu.proxy.ledger_desk import Desk, GivenUpError
 from kaifu.proxy.policyfile import Stamp, stamp_of
 from kaifu.proxy.settings import Settings
 from kaifu.proxy.trustfiles import trust_of
@@ -160,12 +160,16 @@ _FILE, _INSTEAD = "a file", "type sender, recipients and subject instead"
 
 
 def _asked(desk: Desk, policy: Policy, settings: Settings, question: Question) -> tuple[Explanation, str]:
-    """Explained with what the ledger knows; without it, and why, when it does not answer."""
+    """Explained with what the ledger knows; without it, and why, when it does not answer. Who is refused, or gave up, gets nothing."""
     try:
         with failing(desk.path):
-            return explain(policy, settings.realm, question.asking(desk.known)), ""
-    except LedgerError as error:
-        return explain(policy, settings.realm, question), str(error)
+            try:
+                return explain(policy, settings.realm, question.asking(desk.known)), ""
+            except (AccessError, GivenUpError) as error:
+                ended: LedgerError = error
+    except Failure as failure:
+        return explain(policy, settings.realm, question), failure.message
+    raise ended
 
 
 def _split(recipients: str) -> tuple[str, ...]:

@@ -38,7 +38,6 @@ from .lines import Told, laid_out
 from .look import fitted
 from .receipts_feed import Ask
 from .screen_detail import DetailScreen
-from .screen_receipts import ReceiptsScreen
 from .screens import Binding, KaifuScreen, Plain
 from .words import later, say
 
@@ -333,17 +332,7 @@ class IntegrityScreen(KaifuScreen):
 
     def _open_message(self, number: str | None) -> None:
         if number is not None:
-            self.app.push_screen(DetailScreen(int(number), 0), self._go_on)
-
-    def _go_on(self, line: str | None) -> None:
-        """The message led to a list."""
-        if line:
-            self.kaifu.go(ReceiptsScreen.NAME)
-            self.app.call_later(self._show_line, line)
-
-    def _show_line(self, line: str) -> None:
-        if isinstance(screen := self.app.screen, ReceiptsScreen):
-            screen.show_line(line)
+            self.app.push_screen(DetailScreen(int(number), 0), self.kaifu.show_receipts)
 
     # Receipts that match nothing.
 

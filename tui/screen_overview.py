@@ -29,7 +29,6 @@ from .overview_figures import DAYS, per_day
 from .overview_needs import Need, Situation, needs
 from .overview_widgets import Chart, FigureTable, Hours, Newest
 from .screen_detail import DetailScreen
-from .screen_receipts import ReceiptsScreen
 from .screens import KaifuScreen
 from .words import later, say
 
@@ -195,17 +194,7 @@ class OverviewScreen(KaifuScreen):
         """An answer leads to all about its message."""
         if isinstance(event.view, Newest) and event.line < len(event.view.answers):
             one = event.view.answers[event.line]
-            self.app.push_screen(DetailScreen(one.message, one.recipient), self._filtered)
-
-    def _filtered(self, line: str | None) -> None:
-        """The detail asked for a list."""
-        if line:
-            self.kaifu.go(ReceiptsScreen.NAME)
-            self.app.call_later(self._show_line, line)
-
-    def _show_line(self, line: str) -> None:
-        if isinstance(screen := self.app.screen, ReceiptsScreen):
-            screen.show_line(line)
+            self.app.push_screen(DetailScreen(one.message, one.recipient), self.kaifu.show_receipts)
 
     def _show(self, today: date) -> None:
         zone = self.kaifu.where.zone
