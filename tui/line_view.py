@@ -125,9 +125,8 @@ class LineView(ScrollView, can_focus=True):
         if self.scrollable_content_region.width != self._laid_for:
             self._lay_out()
             if self.show_vertical_scrollbar and self.count <= self.container_size.height:
-                self.show_vertical_scrollbar = (
-                    False  # It was shown for a narrower layout, and nothing else takes it away.
-                )
+                # It was shown for a narrower layout, and nothing else takes it away.
+                self.show_vertical_scrollbar = False
                 self._lay_out()
             self._follow()
             self.refresh()
