@@ -65,7 +65,9 @@ def any_of(item: Mapping[str, Any]) -> dict[str, Any]:
 TEXT: Final[Mapping[str, Any]] = {"type": "string", "minLength": 1}
 # A scalar that looks like a number or a truth value is text to the loader all the same.
 SCALAR: Final[Mapping[str, Any]] = {"anyOf": [TEXT, {"type": "number"}, {"type": "boolean"}]}
-HEADER: Final[Mapping[str, Any]] = {"anyOf": [{"type": "string", "pattern": HEADER_FORM}, {"type": "number"}]}
+HEADER: Final[Mapping[str, Any]] = {
+    "anyOf": [{"type": "string", "pattern": HEADER_FORM}, {"type": "number"}, {"type": "boolean"}]
+}
 SOURCE: Final[Mapping[str, Any]] = {
     "type": "object",
     "additionalProperties": False,

@@ -185,6 +185,7 @@ def test_a_completion_replaces_the_piece_that_the_cursor_is_in() -> None:
 
 
 @given(LINES, st.integers(-1, 60), st.lists(st.text(), max_size=3))
+@example("STATE: ", 7, [])
 def test_what_is_offered_fits_into_the_line_and_is_understood(text: str, cursor: int, names: list[str]) -> None:
     for each in complete(text, cursor, Known(names, names)):
         assert 0 <= each.start <= each.end <= len(text)

@@ -135,7 +135,6 @@ class _Reader:
             text = say("{word} is state:{states}; leave one of them out", word=NO_ANSWER, states=",".join(UNANSWERED))
             self._wrong(word, text)
             return
-        self._first.setdefault(key, word)
         chosen = (self._left_out if word.minus else self._chosen).setdefault(key, set())
         chosen.update(meant)
         _, words = FIXED[key]
@@ -148,7 +147,9 @@ class _Reader:
             else:
                 text = say('"{word}" is none of {words}', word=piece.text, words=", ".join(words))
                 self._wrong(piece, text, nearest(piece.text, words))
-        if not chosen:
+        if chosen:
+            self._first.setdefault(key, word)
+        else:
             del (self._left_out if word.minus else self._chosen)[key]
 
     def _single(self, word: Word, key: str, piece: Piece) -> None:
