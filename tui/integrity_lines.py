@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import tzinfo
 
+from rich.cells import cell_len
+
 from kaifu.proxy.health import Verified
 from kaifu.proxy.ledger_anchor import Anchor
 from kaifu.proxy.ledger_check import Finding
@@ -20,7 +22,7 @@ from kaifu.proxy.ledger_verify import NOT_COVERED, Report
 from .detail_words import PLACES, called
 from .integrity_words import FINDINGS, GROUNDS
 from .lines import Told, title
-from .look import Marks
+from .look import Marks, fitted
 from .words import later, say, say_many
 
 MOST_FINDINGS = 50
@@ -231,9 +233,10 @@ def progress_bar(done: int, of: int, width: int, marks: Marks) -> str:
         words = say("comparing lists and states")
     share = min(done / of, 1.0) if of else 0.0
     full, empty = ("█", "░") if marks == "unicode" else ("#", ".")
-    room = max(0, width - len(f" {share:4.0%}  ") - len(words))
+    told = f" {share:4.0%}  {words}"
+    room = max(0, width - cell_len(told))
     filled = int(room * share)
-    return f"{full * filled}{empty * (room - filled)} {share:4.0%}  {words}"
+    return fitted(f"{full * filled}{empty * (room - filled)}{told}", width, marks)
 
 
 HELP = later(
