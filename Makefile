@@ -53,7 +53,7 @@ dist: $(READY) ## the wheel, and what pip needs to install it on a server, in di
 lock: $(READY) ## choose the versions in requirements.lock anew, from pyproject.toml (needs the network)
 	@$(BIN)/python -m pip install --quiet uv
 	@UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
-	    --upgrade --generate-hashes --no-emit-index-url --group dev --all-extras \
+	    --upgrade --generate-hashes --no-emit-index-url --group dev --group libmilter \
 	    -o requirements.lock pyproject.toml
 
 setup: $(READY) debian $(MILTER)
@@ -70,7 +70,7 @@ $(READY): requirements.lock pyproject.toml
 	@$(PIP) --no-index --no-deps --no-build-isolation --editable .
 	@touch $@
 
-# pymilter is compiled, against a library of Debian's; so it is left out above, and comes for the tests alone.
+# What tests and benchmarks compare the milter with is compiled, against a library of Debian's; so it is left out above.
 $(MILTER): $(READY) | debian
 	@awk '/^[a-z]/ {milter = /^pymilter==/} milter' requirements.lock >$(VENV)/locked-milter.txt
 	@if $(PIP) --require-hashes --no-build-isolation --requirement $(VENV)/locked-milter.txt; then touch $@; \

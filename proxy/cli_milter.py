@@ -8,17 +8,17 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-import sys
 from contextlib import ExitStack
 from functools import partial
 
 import click
 
-from .cli_run import CannotStart, beginning, check_ledger, refusing_to_start
+from .cli_run import CannotStart, beginning, check_ledger, refusing_to_start, run_in_loop
 from .healthkeeper import HealthKeeper
 from .journal import Journal
-from .ledger_blocking import BlockingLedger
+from .ledger_gathering import GatheringLedger
 from .ledger_open import ledger_path
+from .milter import serve
 from .milterhost import MilterHost
 from .miltersocket import CannotListen
 from .policyfile import PolicyFile
@@ -37,28 +37,23 @@ def milter(config: str | None) -> None:
             raise CannotStart(
                 f"{settings.file}: there is no milter: section; see the settings reference in proxy/README.md"
             )
-        status = run(settings, settings.milter)
-    # libmilter's threads are still there, and would crash an interpreter that is being taken down.
-    sys.stderr.flush()
-    os._exit(status)
+        run(settings, settings.milter)
 
 
-def run(settings: Settings, milter_settings: MilterSettings) -> int:
-    """Serve until told to stop; gives the exit status. Raises :class:`CannotStart`, LedgerError or ProblemsError."""
-    try:
-        from .milter import serve
-    except ImportError as error:
-        raise CannotStart(
-            f"the milter needs pymilter ({error}): pip install 'kaifu[milter]', with libmilter-dev and a C compiler"
-        ) from None
+def run(settings: Settings, milter_settings: MilterSettings) -> None:
+    """Serve until told to stop. Raises :class:`CannotStart`, LedgerError or ProblemsError."""
     log = Journal()
     policy, trust = PolicyFile(settings.policy, log), TrustFiles(settings, log)
     asyncio.run(check_ledger(settings))
-    ledger = BlockingLedger(ledger_path(settings.ledger))
-    host = MilterHost(settings, milter_settings, policy, trust, ledger, log)
-
     _collect_rarely()
+    run_in_loop(_serve(settings, milter_settings, policy, trust, log))
 
+
+async def _serve(
+    settings: Settings, milter_settings: MilterSettings, policy: PolicyFile, trust: TrustFiles, log: Journal
+) -> None:
+    ledger = GatheringLedger(ledger_path(settings.ledger))
+    host = MilterHost(settings, milter_settings, policy, trust, ledger, log)
     begun = beginning("milter", settings, (milter_settings.listen,), policy)
     keeper = HealthKeeper(ledger_path(settings.ledger), partial(host.health, begun), log)
 
@@ -69,11 +64,11 @@ def run(settings: Settings, milter_settings: MilterSettings) -> int:
 
     try:
         with ExitStack() as stack:
-            return serve(host, milter_settings, ready)
+            await serve(host, milter_settings, ready)
     except CannotListen as error:
         raise CannotStart(str(error)) from None
     finally:
-        ledger.close()
+        await ledger.close()
 
 
 def _collect_rarely() -> None:

@@ -12,12 +12,12 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -161,6 +161,17 @@ def _bind(host: str, port: int, *, only_six: bool) -> socket.socket:
     return bound
 
 
+def run_in_loop(serving: Coroutine[Any, Any, None]) -> None:
+    """Run until it ends: with uvloop where it installs, else in asyncio's own loop."""
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(serving)
+        return
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serving)
+
+
 def _run_loop(
     parts: _Parts,
     sockets: list[socket.socket],
@@ -169,18 +180,8 @@ def _run_loop(
     supervisor: int | None = None,
     worker: int = 1,
 ) -> None:
-    """One process: uvloop where it installs, else asyncio's own loop.
-
-    ``supervisor``: a pipe whose other end only the supervisor holds; None when there is none and the service manager watches us.
-    """
-    serving = _serve(parts, sockets, ready, supervisor, worker)
-    try:
-        import uvloop
-    except ImportError:
-        asyncio.run(serving)
-        return
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serving)
+    """One process. ``supervisor``: a pipe whose other end only the supervisor holds; None when there is none and the service manager watches us."""
+    run_in_loop(_serve(parts, sockets, ready, supervisor, worker))
 
 
 async def _serve(

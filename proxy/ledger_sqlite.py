@@ -27,7 +27,7 @@ from .ledger import Begun, Known, LedgerError, Outcome, Query, Record, Served
 from .ledger_file import Store, explain
 from .ledger_journal import Journal, now
 from .ledger_look import look
-from .ledger_writer import Job, Loop, Waiting, Work, Writer
+from .ledger_writer import Job, Work, Writer
 
 _NOTHING_KNOWN = Known()
 
@@ -35,15 +35,15 @@ _NOTHING_KNOWN = Known()
 class Reader:
     """The thread that answers queries. ``loop``: where answers are handed over."""
 
-    def __init__(self, path: Path, loop: Loop) -> None:
+    def __init__(self, path: Path, loop: asyncio.AbstractEventLoop) -> None:
         self._path = path
         self._loop = loop
-        self._queue: SimpleQueue[tuple[Query, Waiting] | None] = SimpleQueue()
+        self._queue: SimpleQueue[tuple[Query, asyncio.Future[Known]] | None] = SimpleQueue()
         self._store: Store | None = None
         self._thread = threading.Thread(target=self._run, name="kaifu-ledger-reader", daemon=True)
         self._thread.start()
 
-    def put(self, query: Query, future: Waiting) -> None:
+    def put(self, query: Query, future: asyncio.Future[Known]) -> None:
         """Queue a query."""
         self._queue.put((query, future))
 
@@ -67,7 +67,9 @@ class Reader:
                 self._loop.call_soon_threadsafe(_answered, answers)
         self._close()
 
-    def _answer(self, asked: list[tuple[Query, Waiting]]) -> list[tuple[Waiting, Known | LedgerError]]:
+    def _answer(
+        self, asked: list[tuple[Query, asyncio.Future[Known]]]
+    ) -> list[tuple[asyncio.Future[Known], Known | LedgerError]]:
         """All answers from one consistent snapshot, taken after the last of them was asked."""
         try:
             if self._store is None:
@@ -99,7 +101,7 @@ class Reader:
             self._store = None
 
 
-def _answered(answers: list[tuple[Waiting, Known | LedgerError]]) -> None:
+def _answered(answers: list[tuple[asyncio.Future[Known], Known | LedgerError]]) -> None:
     for future, answer in answers:
         if future.done():
             continue

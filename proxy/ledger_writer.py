@@ -11,6 +11,7 @@ fault is not the file's, the batch is written job by job.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sqlite3
 import threading
@@ -18,7 +19,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from .ledger import LedgerError
 from .ledger_file import Store, explain
@@ -53,21 +54,6 @@ class Aside(NamedTuple):
 Work = Callable[[Journal], Any]
 
 
-class Waiting(Protocol):
-    """Who waits for a result: a future of asyncio's or of concurrent.futures'."""
-
-    def done(self) -> bool: ...
-    def set_result(self, result: Any, /) -> None: ...
-    def set_exception(self, exception: BaseException, /) -> None: ...
-    def exception(self) -> BaseException | None: ...
-
-
-class Loop(Protocol):
-    """Where results are handed over: an event loop, or what runs them at once for hosts that work in threads."""
-
-    def call_soon_threadsafe(self, callback: Callable[..., Any], /, *args: Any) -> Any: ...
-
-
 class Job:
     """One request: what to do with the journal, and the future that waits for it.
 
@@ -76,7 +62,7 @@ class Job:
 
     __slots__ = ("error", "future", "keep", "key", "result", "work")
 
-    def __init__(self, work: Work, future: Waiting | None, *, keep: bool = False, key: bytes = b"") -> None:
+    def __init__(self, work: Work, future: asyncio.Future[Any] | None, *, keep: bool = False, key: bytes = b"") -> None:
         self.key = key
         self.work = work
         self.future = future
@@ -102,7 +88,7 @@ def _resolve(jobs: list[Job]) -> None:
 class Writer:
     """The thread and its queue. Methods without underscore may be called from any thread."""
 
-    def __init__(self, path: Path, loop: Loop) -> None:
+    def __init__(self, path: Path, loop: asyncio.AbstractEventLoop) -> None:
         self._path = path
         self._loop = loop
         self._queue: SimpleQueue[Job | None] = SimpleQueue()

@@ -1,7 +1,7 @@
-"""The milter's judgement of one message: what libmilter collected goes in, what it has to do comes out.
+"""The milter's judgement of one message: what was collected goes in, what the MTA has to do comes out.
 
-Called by :mod:`kaifu.proxy.milter` at the end of each message, in libmilter's threads; it knows nothing of libmilter. The
-same brain as the relay's decides (:mod:`kaifu.proxy.transit`); the ledger has its record on disk before the MTA hears
+Called by :mod:`kaifu.proxy.milterconnection` at the end of each message; it knows nothing of the protocol. The same brain as
+the relay's decides (:mod:`kaifu.proxy.transit`); the ledger has its record on disk before the MTA hears
 anything. What the milter cannot do like the relay: one header block serves all recipients, so the strictest header edit
 wins (strip before keep before add), and it never learns how the delivery ended.
 """
@@ -25,7 +25,7 @@ from .envelope import Envelope, parameters_with_notify
 from .health import Health
 from .judgement import Action, Judgement, Verdict
 from .ledger import Begun, Known, LedgerError, Outcome, Query, Record
-from .ledger_blocking import BlockingLedger, SomebodySaid
+from .ledger_gathering import GatheringLedger, SomebodySaid
 from .message import HeaderBlock
 from .observe import Observation, needs_body, observe
 from .policyfile import PolicyFile
@@ -40,7 +40,7 @@ MAX_RECIPIENTS = 50_000
 MAX_REPORT = 1 << 20
 """Octets of a possible report that are read before it is judged."""
 
-_NAME = re.compile("[!-9;-~]+")
+_NAME = re.compile(rb"[!-9;-~]+")
 _LINE_END = re.compile(rb"\r*\n(?=([ \t])?)")
 
 
@@ -103,10 +103,10 @@ class Collected:
         if len(self.rcpt) <= MAX_RECIPIENTS:
             self.rcpt.append(words)
 
-    def add_header(self, name: str, value: bytes) -> None:
+    def add_header(self, name: bytes, value: bytes) -> None:
         """One header field. Past the limit nothing is kept: the message will be refused.
 
-        libmilter hides line ends and the space after the colon, which decide nothing. Whatever an MTA sends, one field stays
+        MTAs hide how lines ended and the space after the colon, which decide nothing. Whatever they send, one field stays
         one: the occurrences that edits name are counted over those that the MTA has. What has no field name at all is
         left out, as it is no receipt request.
         """
@@ -114,7 +114,7 @@ class Collected:
         if self.header_size <= MAX_HEADER and _NAME.fullmatch(name) is not None:
             if b"\n" in value:
                 value = _LINE_END.sub(_continued, value)
-            self.lines.append(b"%b: %b" % (name.encode("ascii"), value))
+            self.lines.append(b"%b: %b" % (name, value))
 
     def block(self) -> HeaderBlock:
         """The header block as octets."""
@@ -151,7 +151,7 @@ class MilterHost:
         milter: MilterSettings,
         policy: PolicyFile,
         trust: TrustFiles,
-        ledger: BlockingLedger,
+        ledger: GatheringLedger,
         log: Callable[..., None],
     ) -> None:
         self.policy = policy
@@ -195,7 +195,7 @@ class MilterHost:
             message.body += chunk[: MAX_REPORT - len(message.body)]
         return message.policy.uses_size or (reading is Reading.KEEP and message.body_size <= MAX_REPORT)
 
-    def decide(self, message: Collected) -> Orders:
+    async def decide(self, message: Collected) -> Orders:
         """Judge a complete message and record it. Never raises: what fails is a tempfail, and logged."""
         try:
             if message.header_size > MAX_HEADER:
@@ -204,7 +204,7 @@ class MilterHost:
                 return self.refuse(message, replies.TOO_MANY_RECIPIENTS, "too many recipients")
             if message.broken is not None:
                 return self.refuse(message, replies.OURS_FAILED, message.broken)
-            return self._decide(message)
+            return await self._decide(message)
         except LedgerError as error:
             self.ledger_failed(error)
             return self.refuse(message, replies.LEDGER_FAILED, "the ledger cannot be used")
@@ -232,7 +232,7 @@ class MilterHost:
         at = f"{place.tb_frame.f_code.co_filename}:{place.tb_lineno}" if place is not None else None
         self.log("internal-error", error=f"{type(error).__name__}: {error}", at=at, id=queue_id)
 
-    def _decide(self, message: Collected) -> Orders:
+    async def _decide(self, message: Collected) -> Orders:
         policy = message.policy
         envelope, block = message.envelope(), message.block()
         body = bytes(message.body) if self.reading(message) is Reading.KEEP else None
@@ -250,18 +250,18 @@ class MilterHost:
         asked = Query(asked.message_ids, asked.envids, asked.consent_of)
         if asked and self.ledger.needs_no_look(asked):
             try:
-                return self._judged(message, seen, asked, look=False)
+                return await self._judged(message, seen, asked, look=False)
             except SomebodySaid:
                 pass  # the judgement is none; below it is made with what was said
-        return self._judged(message, seen, asked, look=True)
+        return await self._judged(message, seen, asked, look=True)
 
-    def _judged(self, message: Collected, seen: Observation, asked: Query, *, look: bool) -> Orders:
+    async def _judged(self, message: Collected, seen: Observation, asked: Query, *, look: bool) -> Orders:
         """Judge, record and say what to do. Raises :class:`SomebodySaid` when one had to look first."""
         policy = message.policy
         works, known = True, _NOTHING_KNOWN
         if asked and look:
             try:
-                known = self.ledger.look(asked)
+                known = await self.ledger.look(asked)
             except LedgerError as error:
                 works = False
                 self.ledger_failed(error)
@@ -281,7 +281,7 @@ class MilterHost:
             raise SomebodySaid("what leaves no record cannot be checked against it")
         if not works and (judgement.record is not None or asked.message_ids or asked.envids):
             judgement = self._without_ledger(judgement, seen)
-        judgement, begun = self._recorded(judgement, seen, message, look)
+        judgement, begun = await self._recorded(judgement, seen, message, look)
         return self._orders(judgement, begun, message)
 
     def _without_ledger(self, judgement: Judgement, seen: Observation) -> Judgement:
@@ -292,7 +292,7 @@ class MilterHost:
             raise LedgerError(self._ledger_vitals.problem or "the ledger cannot be used")
         return without_additions(judgement, one_header=True)
 
-    def _recorded(
+    async def _recorded(
         self, judgement: Judgement, seen: Observation, message: Collected, looked: bool
     ) -> tuple[Judgement, Begun | None]:
         """The record on disk before the MTA hears of anything."""
@@ -300,7 +300,7 @@ class MilterHost:
         if record is None:
             return judgement, None
         try:
-            begun = self.ledger.begin(_attempt(record), message.others, unlooked=not looked)
+            begun = await self.ledger.begin(_attempt(record), message.others, unlooked=not looked)
         except SomebodySaid:
             raise
         except LedgerError as error:

@@ -1,7 +1,6 @@
-"""The milter's unix socket as a file: whether it can be there, who may use it, and that it goes when we go.
+"""The milter's socket: whether it can be there, who may use it, and that a unix socket's file goes when we go.
 
-Called by :mod:`kaifu.proxy.milter` around the moment when libmilter makes the socket; for an inet socket nothing is done.
-What is wrong is a :class:`CannotListen` that says what to do.
+Called by :mod:`kaifu.proxy.milter`. What is wrong is a :class:`CannotListen` that says what to do.
 """
 
 from __future__ import annotations
@@ -13,6 +12,8 @@ import stat
 from pathlib import Path
 
 from .settings import MilterSettings
+
+BACKLOG = 1024
 
 
 class CannotListen(Exception):
@@ -52,18 +53,47 @@ class Place:
                 return  # left behind by a process that is gone
         raise self._problem("another process serves this socket; stop it first")
 
-    def _problem(self, what: str) -> CannotListen:
-        return CannotListen(f"milter.listen {self._listen}: {what}")
+    def listen(self) -> socket.socket:
+        """The socket, listening, for the group that the settings name."""
+        bound = self._unix(self._path) if self._path is not None else self._inet()
+        bound.setblocking(False)
+        return bound
 
-    def open(self) -> None:
-        """Let the group in that the settings name."""
-        if self._path is None:
-            return
-        self._made = self._path.lstat()
+    def _inet(self) -> socket.socket:
+        kind, _, rest = self._listen.partition(":")
+        port, _, name = rest.partition("@")
+        family = socket.AF_INET6 if kind == "inet6" else socket.AF_INET
+        try:
+            info = socket.getaddrinfo(name or None, int(port), family, socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+            bound = socket.socket(info[0], info[1])
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bound.bind(info[4])
+            bound.listen(BACKLOG)
+        except OSError as error:
+            raise self._cannot(error) from None
+        return bound
+
+    def _unix(self, path: Path) -> socket.socket:
+        before = os.umask(0o777 & ~self._mode)
+        try:
+            path.unlink(missing_ok=True)  # what a process left that is gone
+            bound = socket.socket(socket.AF_UNIX)
+            bound.bind(str(path))
+            self._made = path.lstat()
+            self._let_in(path)
+            bound.listen(BACKLOG)
+        except OSError as error:
+            raise self._cannot(error) from None
+        finally:
+            os.umask(before)
+        return bound
+
+    def _let_in(self, path: Path) -> None:
+        """Let the group in that the settings name, before anybody can connect."""
         try:
             if self._group is not None:
-                os.chown(self._path, -1, grp.getgrnam(self._group).gr_gid)
-            self._path.chmod(self._mode)
+                os.chown(path, -1, grp.getgrnam(self._group).gr_gid)
+            path.chmod(self._mode)
         except KeyError:
             self.remove()
             raise CannotListen(f"milter.socket_group: there is no group {self._group!r} here") from None
@@ -73,6 +103,14 @@ class Place:
                 f"milter.socket_group: the socket cannot be given to {self._group!r} ({error.strerror}); "
                 "the user who runs kaifu must be a member of that group"
             ) from None
+
+    def _cannot(self, error: OSError) -> CannotListen:
+        return self._problem(
+            f"the socket cannot be made ({error.strerror or error}); is the address one of this machine's, and free?"
+        )
+
+    def _problem(self, what: str) -> CannotListen:
+        return CannotListen(f"milter.listen {self._listen}: {what}")
 
     def remove(self) -> None:
         """Take the file away, so that the next connection fails at once, unless it is another process's by now."""

@@ -23,7 +23,6 @@ from tests.session_next_hop import DEADLINE, poll
 
 WHY_NOT = missing("postfix", "opendkim", "openssl", "dovecot", "doveadm", "sendmail")
 pytestmark = pytest.mark.skipif(WHY_NOT is not None, reason=str(WHY_NOT))
-pytest.importorskip("milter", reason="pymilter could not be built here")
 
 DNT = "Disposition-Notification-To"
 USER, PASSWORD = "sato@example.co.jp", Dovecot.PASSWORDS["sato@example.co.jp"]

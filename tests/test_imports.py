@@ -26,7 +26,6 @@ DOORS = {
     "sqlite3": ["proxy.ledger_*", "proxy.migrations"],
     "sqlite_utils": ["proxy.migrations"],
     "aiosmtpd": ["proxy.cli_demo"],
-    "milter": ["proxy.milter"],
     "uvloop": ["proxy.cli_run"],
     "babel": ["tui.words"],
     "click": ["proxy.cli", "proxy.cli_*", "proxy.ledger_cli", "tui.command"],
@@ -95,7 +94,7 @@ LEDGER_FOR_PEOPLE = {
     "ledger", "ledger_desk", "ledger_cli", "ledger_open", "ledger_shown", "ledger_states", "ledger_timeline",
     "ledger_anchor", "ledger_check", "ledger_entries", "ledger_places", "ledger_verify",
 }  # fmt: skip
-LEDGER_FOR_HOSTS = {"cli_milter": {"ledger_blocking"}}
+LEDGER_FOR_HOSTS = {"cli_milter": {"ledger_gathering"}}
 
 
 def ledger_modules(tree: ast.Module) -> Iterator[tuple[str, set[str]]]:

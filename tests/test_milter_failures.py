@@ -156,7 +156,7 @@ def test_it_stops_when_it_is_told_to_with_open_connections(tmp_path: Path, numbe
 
 
 def test_a_hangup_stops_nothing(tmp_path: Path) -> None:
-    """Not even many at once, idle and busy: libmilter has a thread that waits for one to stop on."""
+    """Not even many at once, idle and busy."""
     with Milter(tmp_path, ASK) as milter:
         for _ in range(1000):
             milter.signal(signal.SIGHUP)

@@ -274,7 +274,6 @@ def test_odd_fields_stay_as_they_are_and_the_others_are_edited_right(milter: Mil
     headers = [DNT, *ODD, PLAIN[0], DNT, *ODD, PLAIN[1], DNT]
     result = deliver(milter, mail(b"<eve@rival.example>", headers=headers))
     assert (result.end, result.headers) == ("accept", [*ODD, PLAIN[0], *ODD, PLAIN[1]])
-    assert any("header-not-read" in line for line in milter.log)
 
 
 def test_a_nul_ends_a_value_and_nothing_else(milter: Milter) -> None:

@@ -17,7 +17,6 @@ from tests.session_relay import KEEP, Relay
 
 from kaifu.proxy.cli import cli
 from kaifu.proxy.ledger import LedgerError
-from kaifu.proxy.ledger_blocking import BlockingLedger
 from kaifu.proxy.ledger_open import open_ledger
 
 OBSERVE = "version: 1\nmode: observe\n"
@@ -83,10 +82,14 @@ def test_a_version_that_cannot_be_written_is_kept_until_it_can(tmp_path: Path) -
 
     asyncio.run(work())
     assert details(ledger) == [{"digest": "d1", "mode": "enforce", "text": "text"}]
-    blocking = BlockingLedger(ledger)
-    for digest_now in ("d1", "d2", "d2", "d1"):
-        blocking.policy_in_force(digest_now, "enforce", "text")
-    blocking.close()
+
+    async def later() -> None:
+        opened = open_ledger(f"sqlite:///{ledger}")
+        for digest_now in ("d1", "d2", "d2", "d1"):
+            opened.policy_in_force(digest_now, "enforce", "text")
+        await opened.close()
+
+    asyncio.run(later())
     assert [each["digest"] for each in details(ledger)] == ["d1", "d2", "d1"]
 
 

@@ -17,7 +17,6 @@ from tests.session_next_hop import DEADLINE
 
 WHY_NOT = missing("postfix", "postqueue", "sendmail")
 pytestmark = pytest.mark.skipif(WHY_NOT is not None, reason=str(WHY_NOT))
-pytest.importorskip("milter", reason="pymilter could not be built here")
 
 DNT = "Disposition-Notification-To"
 
