@@ -83,20 +83,21 @@ def words(*strings: bytes) -> bytes:
 
 
 class Mta:
-    """One connection to a milter. ``version``, ``actions``, ``steps``: what this MTA offers in the negotiation."""
+    """One connection to a milter. ``address``: a unix socket's path, or host and port. ``version``, ``actions``, ``steps``: what this
+    MTA offers in the negotiation."""
 
     def __init__(
         self,
-        path: Path,
+        address: Path | tuple[str, int],
         *,
         version: int = 6,
         actions: int = ALL_ACTIONS,
         steps: int = ALL_STEPS,
         negotiate: bool = True,
     ) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock = socket.socket(socket.AF_UNIX if isinstance(address, Path) else socket.AF_INET)
         self.sock.settimeout(DEADLINE)
-        self.sock.connect(str(path))
+        self.sock.connect(str(address) if isinstance(address, Path) else address)
         self.version, self.actions, self.steps = version, actions, steps
         self.symbols: dict[int, str] = {}
         self._buffer = bytearray()
