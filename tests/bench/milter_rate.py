@@ -1,7 +1,7 @@
 """What the milter itself costs: CPU seconds per 1000 messages, beside pymilters that do nothing, without any MTA.
 
 Clients of our own speak the milter protocol as Postfix does (a new connection for each message unless ``--reuse``, the last
-piece of body with the end of message), so that nothing but libmilter, Python and we are measured:
+piece of body with the end of message), so that no MTA is measured with it:
 
 * ``eom only``: a pymilter that wants the end of message and nothing else: the least that pymilter can cost;
 * ``same steps``: a pymilter with the callbacks that kaifu needs, doing nothing in them;
