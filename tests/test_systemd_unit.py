@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.postfix_harness import blocks
 
 SYSTEMD = Path(__file__).parent.parent / "systemd"
 UNITS = ("kaifu-relay.service", "kaifu-milter.service", "kaifu-seal.service")
@@ -83,3 +84,18 @@ def test_the_milter_may_do_what_giving_its_socket_to_postfix_takes() -> None:
     )
     assert (f"ReadWritePaths={directory}\n" in unit, f"User={owner}\n" in unit) == (True, True)
     assert f"SupplementaryGroups={group}\n" in unit
+
+
+def test_for_sendmail_the_milter_needs_nothing_of_postfix_s(tmp_path: Path) -> None:
+    kaifu = Path(sys.executable).with_name("kaifu")
+    unit = tmp_path / "kaifu-milter.service"
+    unit.write_text((SYSTEMD / unit.name).read_text().replace("/opt/kaifu/bin/kaifu", str(kaifu)))
+    override = tmp_path / f"{unit.name}.d" / "override.conf"
+    override.parent.mkdir()
+    verify: list[str | Path] = ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", unit]
+    override.write_text(blocks("sendmail")[override.name])
+    done = subprocess.run(verify, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    emptied = set(re.findall(r"^(\w+)=$", override.read_text(), flags=re.MULTILINE))
+    named = re.findall(r"^(\w+)=.*\bpostfix\b", unit.read_text(), flags=re.MULTILINE)
+    assert emptied == set(named) - {"Before"}
