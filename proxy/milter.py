@@ -30,7 +30,7 @@ DRAIN_SECONDS = 30.0
 
 
 class Server:
-    """All connections of a process. ``under_way``: those with a message that has begun and is not decided."""
+    """All connections of a process. ``under_way``: those with a message that has begun and not come whole."""
 
     def __init__(self, host: MilterHost, *, tcp: bool) -> None:
         self.host = host

@@ -57,7 +57,7 @@ class HangUp(Exception):
 
 
 class Server(Protocol):
-    """Who has all the connections. ``under_way``: those with a message that has begun and is not decided. ``tcp``: no unix socket."""
+    """Who has all the connections. ``under_way``: those with a message that has begun and not come whole. ``tcp``: no unix socket."""
 
     host: MilterHost
     tcp: bool
@@ -235,13 +235,12 @@ class Connection(asyncio.Protocol):
 
     def _give_up(self) -> None:
         self._message = self._queue_id = None
-        if not self._deciding:
-            self._server.under_way.discard(self)
+        self._server.under_way.discard(self)
 
     def _end(self, data: bytes) -> None:
         """End of message; the last piece of body may come with it."""
-        message, self._message = self._message, None
-        found, self._queue_id = self._queue_id, None
+        message, found = self._message, self._queue_id
+        self._give_up()
         if message is None:
             self._transport.write(wire.DEFERRED)
             return
@@ -249,7 +248,7 @@ class Connection(asyncio.Protocol):
             self._take_body(message, data)
         message.queue_id = found.decode("utf-8", "replace") if found is not None else None
         message.can_notify = self._actions & NOTIFY_ACTIONS == NOTIFY_ACTIONS
-        message.others = len(self._server.under_way) - 1
+        message.others = len(self._server.under_way)
         self._deciding = True
         self._server.decide(self._decide(message))
 
@@ -264,7 +263,6 @@ class Connection(asyncio.Protocol):
         except Exception as error:  # noqa: BLE001 - half of the orders must not become a delivered message
             self._host.unforeseen(error, message.queue_id)
             answer = wire.DEFERRED
-        self._server.under_way.discard(self)
         self._deciding = False
         if self._transport.is_closing():
             return

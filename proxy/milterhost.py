@@ -69,8 +69,8 @@ class Collected:
     """One message as the MTA tells it. ``mail`` and each of ``rcpt``: the path, then the ESMTP parameters.
 
     ``policy``: the one that was in force when the message began. ``lines``: the header fields, each without its last line
-    end. ``reading``: unknown (None) until the header is complete. ``queue_id``: the MTA's. ``others``: messages that were
-    under way when this one was complete. ``can_notify``: the MTA lets us change NOTIFY. ``broken``: why the message
+    end. ``reading``: unknown (None) until the header is complete. ``queue_id``: the MTA's. ``others``: how many
+    more were on their way when this one had come whole. ``can_notify``: the MTA lets us change NOTIFY. ``broken``: why the message
     cannot be judged.
     """
 

@@ -13,6 +13,7 @@ import pytest
 from tests.ledger_values import YAMADA, journal, record, store, to
 
 from kaifu.policies.facts import Consent
+from kaifu.proxy import ledger_gathering
 from kaifu.proxy.ledger import Begun, LedgerError, Outcome, Query, Record
 from kaifu.proxy.ledger_file import prepare
 from kaifu.proxy.ledger_gathering import COMPANY, GatheringLedger, SomebodySaid
@@ -88,6 +89,13 @@ def test_who_has_company_shares_a_commit_and_who_has_none_waits_for_nobody(path:
 
     assert run(ledger, alone()) == [None]
     assert commits(path) == 2
+
+
+def test_when_nobody_is_left_to_wait_for_nobody_waits(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger_gathering, "GATHER_SECONDS", 3600.0)
+    ledger = GatheringLedger(path)
+    run(ledger, *(ledger.begin(message(number), others) for number, others in enumerate((COMPANY, 1, 0))))
+    assert (len(recorded(path)), commits(path)) == (3, 1)
 
 
 def test_the_same_attempt_by_many_at_once_is_one_message(path: Path) -> None:
