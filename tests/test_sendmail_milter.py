@@ -149,20 +149,21 @@ def test_a_receipt_for_a_request_of_the_policy_alone_becomes_evidence_and_is_wit
 
 
 def test_a_session_has_many_messages_large_ones_and_some_that_are_given_up(site: SendmailSite) -> None:
-    sender, to = "session@partner.example", "session@example.co.jp"
+    sender, to, nobody = "session@partner.example", "session@example.co.jp", "nobody@example.co.jp"
     small = octets(letter(sender, to, "small", Disposition_Notification_To=sender))
     large = small.replace(b"Subject: small", b"Subject: large") + (b"y" * 78 + b"\r\n") * 40_000
     with smtplib.SMTP("127.0.0.1", site.office.port, "client.example", DEADLINE) as client:
         client.ehlo()
         for message, given_up in [(small, True), (large, False), (large, True), (small, False)]:
             good(*client.mail(sender))
-            good(*client.rcpt("nobody@rival.example" if given_up else to))
+            good(*client.rcpt(nobody if given_up else to))
             good(*(client.rset() if given_up else client.data(message)))
     done = site.handed_on(2)
     assert [one.recipients for one in done] == [[f"RCPT To:<{to}>".encode()]] * 2
     assert [fields(mail(one), DNT) for one in done] == [[], []]
     assert [one.data.split(b"\r\n\r\n", 1)[1] for one in done] == [m.split(b"\r\n\r\n", 1)[1] for m in (large, small)]
     assert [row["subject"] for row in site.receipts(to)] == ["large", "small"]
+    assert site.receipts(nobody) == []
 
 
 # When something fails
