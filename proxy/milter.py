@@ -53,7 +53,7 @@ class Server:
         for task in [task for task, since in self._deciding.items() if since < now - PATIENCE]:
             task.cancel()
         for one in [one for one in self.connections if one.heard_at < now - LONGEST_SILENCE]:
-            one.close()
+            one.abort()
 
     async def stop(self, seconds: float) -> None:
         """Decide nothing more, and wait so long for what is being decided."""

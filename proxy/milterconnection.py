@@ -44,8 +44,15 @@ STEPS = (
     | wire.SILENT_HEADER
     | wire.SKIP
 )
-MACROS = ((wire.AT_MAIL, "{none}"), (wire.AT_RCPT, "{none}"), (wire.AT_END, "i"))
-"""The queue id at the end, and else nothing, which has to be asked for: without a name MTAs send a packet of what is usual."""
+MACROS = (
+    (wire.AT_CONNECT, "v"),
+    (wire.AT_MAIL, "{none}"),
+    (wire.AT_RCPT, "{none}"),
+    (wire.AT_END, "i"),
+    (wire.AT_END_OF_HEADER, "{none}"),
+)
+"""The MTA's version once, the queue id at the end, and else nothing, which has to be asked for: without a name MTAs send a packet of
+what is usual. Sendmail takes the list for the end only where there is one for the end of the header too."""
 
 LARGEST_PACKET = 2 * MAX_HEADER
 
@@ -73,8 +80,8 @@ class Connection(asyncio.Protocol):
     """See above. ``heard_at``: when something came last (monotonic seconds)."""
 
     __slots__ = (
-        "_actions", "_blocked", "_deciding", "_host", "_message", "_needed", "_paused", "_queue_id", "_server", "_steps",
-        "_tcp", "_transport", "_waiting", "heard_at",
+        "_actions", "_blocked", "_deciding", "_host", "_message", "_needed", "_paused", "_queue_id", "_sendmail", "_server",
+        "_steps", "_tcp", "_transport", "_waiting", "heard_at",
     )  # fmt: skip
 
     def __init__(self, server: Server) -> None:
@@ -85,6 +92,7 @@ class Connection(asyncio.Protocol):
         self._actions = self._steps = 0
         self._message: Collected | None = None
         self._queue_id: bytes | None = None
+        self._sendmail = False
         self._waiting = bytearray()
         self._needed = 0  # octets that must be waiting before there is something to do
         self._deciding = False
@@ -179,9 +187,10 @@ class Connection(asyncio.Protocol):
         self._transport.write(wire.choice(version, self._actions, self._steps, macros))
 
     def _macros(self, data: bytes) -> None:
-        found = wire.queue_id(data)
-        if found is not None:
-            self._queue_id = found
+        told = wire.macros(data)
+        self._queue_id = told.get(b"i", self._queue_id)
+        if b"v" in told:
+            self._sendmail = told[b"v"][:1].isdigit()  # Postfix says its name first
 
     def _mail(self, data: bytes) -> None:
         words = wire.strings(data)
@@ -248,6 +257,7 @@ class Connection(asyncio.Protocol):
             self._take_body(message, data)
         message.queue_id = found.decode("utf-8", "replace") if found is not None else None
         message.can_notify = self._actions & NOTIFY_ACTIONS == NOTIFY_ACTIONS
+        message.notify_stays = self._sendmail
         message.others = len(self._server.under_way)
         self._deciding = True
         self._server.decide(self._decide(message))
@@ -259,7 +269,7 @@ class Connection(asyncio.Protocol):
         except asyncio.CancelledError:
             # A repetition continues the same record, should this one be written after all.
             orders = self._host.refuse(message, replies.LEDGER_FAILED, "the ledger does not answer; is its disk stuck?")
-            answer = _packets(orders)
+            answer = _packets(orders, sendmail=self._sendmail)
         except Exception as error:  # noqa: BLE001 - half of the orders must not become a delivered message
             self._host.unforeseen(error, message.queue_id)
             answer = wire.DEFERRED
@@ -282,14 +292,19 @@ class Connection(asyncio.Protocol):
                 orders = self._host.refuse(
                     message, replies.OURS_FAILED, "the MTA does not let a milter make this change"
                 )
-        packets = _packets(orders)
+        packets = _packets(orders, sendmail=self._sendmail)
         self._host.ended[orders.end] += 1
         return packets
 
     def close(self) -> None:
-        """Hang up."""
+        """Hang up, once the MTA has taken what was said."""
         self._waiting.clear()
         self._transport.close()
+
+    def abort(self) -> None:
+        """Hang up at once."""
+        self._waiting.clear()
+        self._transport.abort()
 
 
 _STEPS: dict[int, Callable[[Connection, bytes], None]] = {
@@ -323,10 +338,15 @@ def _needed(orders: Orders) -> int:
     return needed
 
 
-def _packets(orders: Orders) -> bytes:
-    """The orders on the wire."""
+def _packets(orders: Orders, *, sendmail: bool) -> bytes:
+    """The orders on the wire.
+
+    A Sendmail that is kept from DSN (``noreceipts``) does not add a recipient with NOTIFY, and says so to nobody; what is added
+    without, it adds only when it is not there. For Postfix that would be a second recipient.
+    """
     packets = [wire.edit(edit) for edit in orders.edits]
     packets += [wire.without(path) for path in orders.remove]
     packets += [wire.also_to(path, parameters) for path, parameters in orders.again]
+    packets += [wire.also_to(path, b"") for path, _ in orders.again if sendmail]
     packets.append(ENDS[orders.end] if orders.reply is None else wire.reply(orders.reply))
     return b"".join(packets)

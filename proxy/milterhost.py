@@ -20,7 +20,7 @@ from kaifu.policies.values import unchanging
 
 from . import replies
 from .address import AddressError, envid_of, parse_mail, parse_rcpt
-from .edits import HeaderEdit, milter_order
+from .edits import Delete, HeaderEdit, milter_order
 from .envelope import Envelope, parameters_with_notify
 from .health import Health
 from .judgement import Action, Judgement, Verdict
@@ -37,6 +37,9 @@ from .vitals import LedgerVitals, now
 
 MAX_HEADER = 1 << 20
 MAX_RECIPIENTS = 50_000
+MAX_RECIPIENT = 8192
+"""Octets of a recipient with its parameters; an MTA's command line is shorter."""
+
 MAX_REPORT = 1 << 20
 """Octets of a possible report that are read before it is judged."""
 
@@ -70,8 +73,8 @@ class Collected:
 
     ``policy``: the one that was in force when the message began. ``lines``: the header fields, each without its last line
     end. ``reading``: unknown (None) until the header is complete. ``queue_id``: the MTA's. ``others``: how many
-    more were on their way when this one had come whole. ``can_notify``: the MTA lets us change NOTIFY. ``broken``: why the message
-    cannot be judged.
+    more were on their way when this one had come whole. ``can_notify``: the MTA lets us change NOTIFY.
+    ``notify_stays``: but only add to it (Sendmail). ``broken``: why the message cannot be judged.
     """
 
     policy: Policy
@@ -85,6 +88,7 @@ class Collected:
     queue_id: str | None = None
     others: int = 0
     can_notify: bool = True
+    notify_stays: bool = False
     broken: str | None = None
     _envelope: Envelope | None = None
     _block: HeaderBlock | None = None
@@ -100,7 +104,9 @@ class Collected:
 
     def add_recipient(self, words: tuple[bytes, ...]) -> None:
         """One recipient. Past the limit none is kept: the message will be refused."""
-        if len(self.rcpt) <= MAX_RECIPIENTS:
+        if sum(map(len, words)) > MAX_RECIPIENT:
+            self.broken = "a recipient has too long an address, or too many parameters"
+        elif len(self.rcpt) <= MAX_RECIPIENTS:
             self.rcpt.append(words)
 
     def add_header(self, name: bytes, value: bytes) -> None:
@@ -273,13 +279,14 @@ class MilterHost:
             queue_id="",
             hostname=self._milter.hostname,
             dsn=message.can_notify,
+            notify_stays=message.notify_stays,
             size=len(seen.block.raw) + message.body_size if policy.uses_size else None,
             one_header=True,
             mta_queue_id=message.queue_id,
         )
         if judgement.record is None and asked and not look:
             raise SomebodySaid("what leaves no record cannot be checked against it")
-        if not works and (judgement.record is not None or asked.message_ids or asked.envids):
+        if not works and (judgement.record is not None or asked.message_ids or asked.envids or _adds(judgement)):
             judgement = self._without_ledger(judgement, seen)
         judgement, begun = await self._recorded(judgement, seen, message, look)
         return self._orders(judgement, begun, message)
@@ -346,6 +353,11 @@ class MilterHost:
             ledger=begun.message if begun is not None else None,
             reason=" | ".join(reasons) or None,
         )
+
+
+def _adds(judgement: Judgement) -> bool:
+    """Something is put into the header, perhaps for somebody who does not want it, even if it leaves no record."""
+    return any(not isinstance(edit, Delete) for delivery in judgement.deliveries for edit in delivery.edits)
 
 
 def _attempt(record: Record) -> Record:

@@ -49,8 +49,10 @@ class Place:
             probe.settimeout(5)
             try:
                 probe.connect(str(path))
-            except OSError:
+            except (ConnectionRefusedError, FileNotFoundError):
                 return  # left behind by a process that is gone
+            except OSError:
+                pass  # it may be too busy to answer, or for others than this user
         raise self._problem("another process serves this socket; stop it first")
 
     def listen(self) -> socket.socket:

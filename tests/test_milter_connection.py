@@ -6,15 +6,16 @@ Server and connections in this process, in asyncio's own event loop, so that the
 from __future__ import annotations
 
 import asyncio
+import socket
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, closing, contextmanager
+from contextlib import ExitStack, asynccontextmanager, closing, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from tests.milter_client import Mail, Mta, packet
+from tests.milter_client import NR_HDR, NR_RCPT, Mail, Mta, packet, words
 
 from kaifu.proxy import milter
 from kaifu.proxy.journal import Journal
@@ -23,8 +24,9 @@ from kaifu.proxy.ledger_gathering import GatheringLedger
 from kaifu.proxy.milter import Server
 from kaifu.proxy.milterconnection import LARGEST_PACKET, Connection
 from kaifu.proxy.milterhost import MilterHost
+from kaifu.proxy.miltersocket import CannotListen, Place
 from kaifu.proxy.policyfile import PolicyFile
-from kaifu.proxy.settings import load_settings
+from kaifu.proxy.settings import MilterSettings, load_settings
 from kaifu.proxy.trustfiles import TrustFiles
 
 SETTINGS = """
@@ -45,9 +47,9 @@ def mail(name: str) -> Mail:
 class Serving:
     """A server at ``address``, with its ledger."""
 
-    def __init__(self, place: Path, tcp: bool) -> None:
-        (place / "kaifu.yaml").write_text(SETTINGS)
-        (place / "policy.yaml").write_text(POLICY)
+    def __init__(self, place: Path, tcp: bool, settings_text: str, policy_text: str) -> None:
+        (place / "kaifu.yaml").write_text(settings_text)
+        (place / "policy.yaml").write_text(policy_text)
         self.file = place / "ledger.db"
         prepare(self.file, create=True)
         settings, log = load_settings(place / "kaifu.yaml"), Journal()
@@ -78,10 +80,10 @@ class Serving:
 
 
 @asynccontextmanager
-async def serving(tcp: bool) -> AsyncIterator[Serving]:
+async def serving(tcp: bool, settings: str = SETTINGS, policy: str = POLICY) -> AsyncIterator[Serving]:
     loop = asyncio.get_running_loop()
     with TemporaryDirectory(prefix="kaifu-milter-") as place:
-        one = Serving(Path(place), tcp)
+        one = Serving(Path(place), tcp, settings, policy)
         if tcp:
             listening = await loop.create_server(lambda: Connection(one.server), "127.0.0.1", 0)
             one.address = listening.sockets[0].getsockname()
@@ -95,9 +97,11 @@ async def serving(tcp: bool) -> AsyncIterator[Serving]:
             await one.ledger.close()
 
 
-def run(test: Callable[[Serving], Awaitable[None]], *, tcp: bool = False) -> None:
+def run(
+    test: Callable[[Serving], Awaitable[None]], *, tcp: bool = False, settings: str = SETTINGS, policy: str = POLICY
+) -> None:
     async def everything() -> None:
-        async with serving(tcp) as one:
+        async with serving(tcp, settings, policy) as one:
             await test(one)
 
     asyncio.run(everything())
@@ -220,3 +224,69 @@ def test_what_has_come_whole_is_decided_before_the_end_and_the_rest_is_hung_up_o
         assert one.recorded() == ["1@example.co.jp"]
 
     run(test)
+
+
+def test_who_takes_no_answers_is_in_the_end_hung_up_on_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(one: Serving) -> None:
+        with await in_thread(one.connect) as mta:
+            connection = one.connection()
+            sent = in_thread(mta.raw, packet(b"H") * 1_000_000)
+            await until(lambda: connection._paused)
+            monkeypatch.setattr(milter, "LONGEST_SILENCE", -1.0)
+            one.server.look_around()
+            await until(lambda: not one.server.connections)
+            await sent
+
+    run(test)
+
+
+def test_the_recipients_of_a_message_take_no_more_memory_than_an_mta_s_would() -> None:
+    async def test(one: Serving) -> None:
+        with await in_thread(one.connect) as mta:
+
+            def begin() -> None:
+                mta.begin(mail("1"))
+                for _ in range(10):
+                    mta.step(b"R", words(b"<%b@partner.example>" % (b"x" * (1 << 20))), 0, NR_RCPT)
+                mta.step(b"L", words(b"From", b"<alice@example.co.jp>"), 0, NR_HDR)
+
+            await in_thread(begin)
+            connection = one.connection()
+            await until(lambda: connection._message is not None and connection._message.header_size > 0)
+            assert connection._message is not None
+            assert sum(len(word) for recipient in connection._message.rcpt for word in recipient) < 1000
+            assert (await in_thread(mta.end, mail("1"), b"")).end == "tempfail"
+            assert (await in_thread(mta.deliver, mail("2"))).end == "accept"
+
+    run(test)
+
+
+@pytest.mark.parametrize("stance", ["defer", "pass"])
+def test_nobody_is_asked_who_may_have_refused_even_off_the_record(stance: str) -> None:
+    async def test(one: Serving) -> None:
+        with await in_thread(one.connect) as mta:
+            assert len((await in_thread(mta.deliver, mail("1"))).headers) == 3
+            one.ledger._nobody_said = False
+            one.file.rename(one.file.with_name("away"))
+            result = await in_thread(mta.deliver, mail("2"))
+            assert result.headers == mail("2").headers
+            assert result.end == ("tempfail" if stance == "defer" else "accept")
+
+    run(test, settings=f"{SETTINGS}on_ledger_failure: {stance}\n", policy=POLICY.replace("add}", "add, record: none}"))
+
+
+def test_a_milter_that_is_too_busy_to_be_asked_keeps_its_socket() -> None:
+    with TemporaryDirectory(prefix="kaifu-milter-") as place, ExitStack() as open_ones:
+        here = MilterSettings(listen=f"unix:{place}/socket", hostname="mx.example.co.jp")
+        busy = open_ones.enter_context(socket.socket(socket.AF_UNIX))
+        busy.bind(f"{place}/socket")
+        busy.listen(0)
+        with suppress(BlockingIOError):
+            while True:
+                client = open_ones.enter_context(socket.socket(socket.AF_UNIX))
+                client.setblocking(False)
+                client.connect(f"{place}/socket")
+        with pytest.raises(CannotListen, match="another process serves this socket"):
+            Place(here).check()
+        open_ones.close()
+        Place(here).check()
