@@ -27,7 +27,7 @@ NO_CONNECT, NO_HELO, NO_END_OF_HEADER, NO_UNKNOWN, NO_DATA, SKIP = 0x01, 0x02, 0
 SILENT_HEADER, SILENT_MAIL, SILENT_RCPT = 0x80, 0x4000, 0x8000
 
 # Where macros are told.
-AT_MAIL, AT_RCPT, AT_END = 2, 3, 5
+AT_CONNECT, AT_MAIL, AT_RCPT, AT_END, AT_END_OF_HEADER = 0, 2, 3, 5, 6
 
 LONG = Struct("!I")
 _OPTIONS = Struct("!III")
@@ -61,13 +61,10 @@ def strings(data: bytes) -> list[bytes] | None:
     return data[:-1].split(b"\0") if data[-1:] == b"\0" else None
 
 
-def queue_id(data: bytes) -> bytes | None:
-    """The queue id (macro ``i``), when these macros tell it."""
+def macros(data: bytes) -> dict[bytes, bytes]:
+    """What a packet of macros tells, by name."""
     words = data[1:].split(b"\0")
-    try:
-        return words[2 * words[::2].index(b"i") + 1]
-    except (ValueError, IndexError):
-        return None
+    return dict(zip(words[::2], words[1::2], strict=False))
 
 
 def edit(one: HeaderEdit) -> bytes:

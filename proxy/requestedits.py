@@ -88,8 +88,8 @@ def plan_request(
     return plan
 
 
-def plan_notify(decision: Decision, recipient: Recipient, *, dsn: bool) -> NotifyPlan:
-    """NOTIFY for one recipient. ``dsn``: the next hop offers DSN.
+def plan_notify(decision: Decision, recipient: Recipient, *, dsn: bool, stays: bool = False) -> NotifyPlan:
+    """NOTIFY for one recipient. ``dsn``: the next hop offers DSN. ``stays``: what the client asked for cannot be taken back.
 
     Absent counts as FAILURE,DELAY. ``add``: the union with SUCCESS; NEVER stays NEVER. ``strip``: SUCCESS goes, and
     SUCCESS alone becomes NEVER.
@@ -107,11 +107,14 @@ def plan_notify(decision: Decision, recipient: Recipient, *, dsn: bool) -> Notif
     if wanted is DeliveryReport.STRIP and given is not None and client is AskedBy.CLIENT:
         if not dsn:
             return NotifyPlan(asked_by=client, not_possible=(NO_DSN,))
+        if stays:
+            return NotifyPlan(asked_by=client, not_possible=(_STAYS,))
         return NotifyPlan(given - {"SUCCESS"} or frozenset(("NEVER",)), True, client)
     return NotifyPlan(asked_by=client)
 
 
 NO_DSN = "the next hop does not offer DSN"
+_STAYS = "Sendmail does not let a milter take back a delivery report that the client asked for"
 _WANTS_NONE = "the client wants no delivery report at all (NOTIFY=NEVER)"
 
 

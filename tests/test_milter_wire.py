@@ -88,7 +88,7 @@ def test_only_what_is_needed_is_asked_for(milter: Milter) -> None:
     with milter.connect() as mta:
         assert mta.actions == ADDHDRS | CHGHDRS | 0x04 | ADDRCPT_PAR | DELRCPT | SETSYMLIST
         assert mta.steps == 0xC7C3
-        assert mta.symbols == {2: "{none}", 3: "{none}", 5: "i"}
+        assert mta.symbols == {0: "v", 2: "{none}", 3: "{none}", 5: "i", 6: "{none}"}
 
 
 def test_an_mta_that_can_less_is_asked_for_less(milter: Milter) -> None:

@@ -6,6 +6,7 @@ import re
 import signal
 import smtplib
 from collections.abc import Iterator
+from contextlib import closing
 from email.message import EmailMessage
 
 import pytest
@@ -23,10 +24,16 @@ pytestmark = pytest.mark.skipif(WHY_NOT is not None, reason=str(WHY_NOT))
 
 DNT = "Disposition-Notification-To"
 
+UNREPORTED = """\
+  - name: no reports from there
+    when: {direction: outbound, to: "@unreported.example"}
+    then: {delivery_report: strip}
+"""
+
 
 @pytest.fixture(scope="module")
 def site() -> Iterator[SendmailSite]:
-    with sendmail_site(POLICY) as everything:
+    with sendmail_site(POLICY + UNREPORTED) as everything:
         yield everything
 
 
@@ -102,6 +109,26 @@ def test_every_request_is_stripped_wherever_it_stands_and_nothing_else(site: Sen
     assert site.receipt(to)["request"] == "stripped"
 
 
+def test_a_delivery_report_that_a_client_asked_for_stays_and_the_record_says_so(site: SendmailSite) -> None:
+    sender, to = "stays@example.co.jp", "stays@unreported.example"
+    send(site.office.port, letter(sender, to, "Hello"), sender, to, rcpt=["NOTIFY=SUCCESS"])
+    [done] = site.handed_on()
+    assert done.recipients == [f"RCPT To:<{to}> NOTIFY=SUCCESS".encode()]
+    assert "not possible: Sendmail does not let" in site.receipt(to)["reason"]
+
+
+def test_no_recipient_is_lost_where_sendmail_is_kept_from_delivery_reports() -> None:
+    with sendmail_site(POLICY, "define(`confPRIVACY_FLAGS', `noreceipts')dnl\n") as site:
+        sender, to = "private@example.co.jp", "private@partner.example"
+        with closing(smtplib.SMTP("127.0.0.1", site.office.port, "client.example", DEADLINE)) as client:
+            client.ehlo()
+            good(*client.mail(sender))
+            good(*client.rcpt(to))
+            client.data(octets(letter(sender, to, "contract")))  # what it says to that is no SMTP
+        site.world.wait_for_messages(1)
+        assert site.handed_on()[0].recipients == [f"RCPT To:<{to}>".encode()]
+
+
 def test_of_several_requests_the_first_is_kept_where_the_policy_asks_too(site: SendmailSite) -> None:
     sender, to = "several@example.co.jp", "several@partner.example"
     several = (
@@ -164,6 +191,16 @@ def test_a_session_has_many_messages_large_ones_and_some_that_are_given_up(site:
     assert [one.data.split(b"\r\n\r\n", 1)[1] for one in done] == [m.split(b"\r\n\r\n", 1)[1] for m in (large, small)]
     assert [row["subject"] for row in site.receipts(to)] == ["large", "small"]
     assert site.receipts(nobody) == []
+
+
+def test_the_record_names_sendmail_s_queue_id(site: SendmailSite) -> None:
+    sender, to = "queued@example.co.jp", "queued@partner.example"
+    code, text = said_to(site.office.port, octets(letter(sender, to, "contract")), sender, to)
+    assert code == 250
+    queue_id = text.decode().split()[1]
+    assert f"id {queue_id}".encode() in fields(mail(site.handed_on()[0]), "Received")[0]
+    assert re.search(rf"queue id {queue_id}\b", site.milter.command("receipts", "show", str(site.receipt(to)["id"])))
+    assert site.milter.wait_for_log(f"id={queue_id} from={sender}")
 
 
 # When something fails
