@@ -195,12 +195,23 @@ class Listener(Mta):
         return told
 
 
-@dataclass
+@dataclass(repr=False)
 class Conversation:
-    """Messages on one connection of an MTA that offers this. ``aborts``: after which step each is given up, None when never."""
+    """Messages on one connection of an MTA that offers this, and after which step each is given up, None when never."""
 
     offers: dict[str, int]
     messages: Sequence[tuple[Mail, str | None]]
+
+    def __repr__(self) -> str:
+        return f"Conversation({self.offers}, {[(_shown(mail), given_up) for mail, given_up in self.messages]})"
+
+
+def _shown(mail: Mail) -> str:
+    """Without what makes a failure unreadable."""
+    headers = [(name, value[:60]) for name, value in mail.headers]
+    return (
+        f"Mail({mail.mail}, {mail.rcpt}, {headers[:12]} of {len(headers)}, {len(mail.body)} octets, {mail.queue_id!r})"
+    )
 
 
 def hold(side: Milter, conversation: Conversation) -> tuple[Packets, list[str]]:
@@ -244,9 +255,13 @@ def receipt(*to: bytes, sender: bytes = b"<bob@partner.example>", size: int = 0)
 REFUSED = "reject 550 5.7.1 Receipts are refused here by policy"
 DEFERRED = "tempfail 451 4.3.0 Local error in processing; try again later"
 NOT_ALL = {"actions": ALL_ACTIONS & ~CHGHDRS}
+LOUD = {"steps": 1 << 17}
+"""What is offered has no meaning: every step is told, and answered."""
+
 OUTCOMES: dict[str, tuple[Mail, dict[str, int], str, bytes]] = {
     "kept": (mail(b"<kurt@customer.example>", headers=[*PLAIN, DNT]), {}, "accept", b"c"),
     "added": (mail(b"<bob@partner.example>"), {}, "accept", b"hc"),
+    "added, every step answered": (mail(b"<bob@partner.example>"), LOUD, "accept", b"hc"),
     "added, with an id": (mail(b"<bob@partner.example>", headers=[PLAIN[0]]), {}, "accept", b"hhc"),
     "stripped": (mail(b"<eve@rival.example>", headers=[DNT, *ODD, DNT, PLAIN[1], *ODD, DNT]), {}, "accept", b"mmmc"),
     "suppressed": (mail(b"<h@hush.example>"), {}, "accept", b"hc"),
@@ -394,7 +409,7 @@ def test_any_messages_are_answered_and_logged_alike(sides: Sides) -> None:
 
 STEPS = {
     "O": packet(b"O", struct.pack("!III", 6, ALL_ACTIONS, ALL_STEPS)),
-    "o": packet(b"O", struct.pack("!III", 6, ALL_ACTIONS, 1 << 17)),
+    "o": packet(b"O", struct.pack("!III", 6, ALL_ACTIONS, LOUD["steps"])),
     "C": packet(b"C", words(b"client.example") + b"4" + b"\x04\xd2" + words(b"192.0.2.1")),
     "H": packet(b"H", words(b"client.example")),
     "M": packet(b"M", words(b"<alice@example.co.jp>")),
