@@ -69,7 +69,7 @@ class Judgement:
     the ledger must hold before the final dot, None when nothing. ``counts``: messages that leave no row, by
     direction and kind. ``unrecorded``: the Message-ID of mail that would have a row but for ``record: none``, so that its
     answers can be told from those to nobody knows what. ``mint``: some edit inserts a Message-ID whose value the ledger mints
-    (:func:`kaifu.proxy.transit.with_message_id`).
+    (:func:`kaifu.proxy.minting.with_message_id`).
     """
 
     verdicts: tuple[Verdict, ...]

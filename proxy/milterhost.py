@@ -19,19 +19,20 @@ from kaifu.policies.rules import Policy
 from kaifu.policies.values import unchanging
 
 from . import replies
-from .address import AddressError, envid_of, parse_mail, parse_rcpt
+from .address import AddressError, envid_of, parse_mail, parse_rcpt, path_octets
 from .edits import Delete, HeaderEdit, milter_order
-from .envelope import Envelope, parameters_with_notify
+from .envelope import Envelope, Recipient, parameters_with_notify
 from .health import Health
 from .judgement import Action, Judgement, Verdict
 from .ledger import Begun, Known, LedgerError, Outcome, Query, Record
 from .ledger_gathering import GatheringLedger, SomebodySaid
 from .message import HeaderBlock
+from .minting import with_message_id
 from .observe import Observation, needs_body, observe
 from .policyfile import PolicyFile
 from .replies import Reply
 from .settings import MilterSettings, Settings
-from .transit import judge, query, with_message_id, without_additions
+from .transit import judge, query, without_additions
 from .trustfiles import TrustFiles
 from .vitals import LedgerVitals, now
 
@@ -379,6 +380,11 @@ def _changes(judgement: Judgement, begun: Begun | None) -> Orders:
     if judgement.mint and begun is not None and begun.message_id:
         edits = with_message_id(edits, begun.message_id)
     renewed = [v for v in judgement.verdicts if v.action is Action.FORWARD and v.notify_changed]
-    remove = [v.recipient.raw for v in (*judgement.withheld, *renewed)]
-    again = [(v.recipient.raw, parameters_with_notify(v.recipient, v.notify)) for v in renewed]
+    remove = [_known_as(v.recipient) for v in (*judgement.withheld, *renewed)]
+    again = [(_known_as(v.recipient), parameters_with_notify(v.recipient, v.notify)) for v in renewed]
     return Orders(End.ACCEPT, tuple(milter_order(edits)), tuple(dict.fromkeys(remove)), tuple(again))
+
+
+def _known_as(recipient: Recipient) -> bytes:
+    """The path by which the MTA finds the recipient: as it was given, but for a source route, which Postfix forgets at once."""
+    return path_octets(recipient.mailbox) if recipient.raw.lstrip(b"< \t")[:1] == b"@" else recipient.raw

@@ -32,8 +32,6 @@ from kaifu.proxy.requests import request_fields
 
 DNT = "Disposition-Notification-To"
 SUPPRESS = "X-Auto-Response-Suppress"
-MESSAGE_ID = "Message-ID"
-MINTED = ""  # the value of a Message-ID that the ledger has yet to mint
 
 _SUPPRESS_WORDS = {Suppress.READ: ("RN",), Suppress.NOT_READ: ("NRN",), Suppress.BOTH: ("RN", "NRN")}
 _PLAIN_WORDS = re.compile(r"[!-+\--~]+(?:[ ,]+[!-+\--~]+)*")  # printable ASCII between commas and spaces
@@ -116,24 +114,6 @@ def plan_notify(decision: Decision, recipient: Recipient, *, dsn: bool, stays: b
 NO_DSN = "the next hop does not offer DSN"
 _STAYS = "Sendmail does not let a milter take back a delivery report that the client asked for"
 _WANTS_NONE = "the client wants no delivery report at all (NOTIFY=NEVER)"
-
-
-def plan_message_id(block: HeaderBlock) -> HeaderEdit | None:
-    """The edit that gives a message without Message-ID one (RFC 5322 3.6.4); None when it has one."""
-    values = block.raw_values(MESSAGE_ID)
-    if any(value.strip(b"<> \t") for value in values):
-        return None
-    return Change(MESSAGE_ID, 1, MINTED) if values else Insert(MESSAGE_ID, MINTED)
-
-
-def fill_message_id(edits: tuple[HeaderEdit, ...], message_id: str) -> tuple[HeaderEdit, ...]:
-    """The edits with the minted Message-ID (without brackets) in its place."""
-    return tuple(
-        replace(edit, value=f"<{message_id}>")
-        if not isinstance(edit, Delete) and edit.name == MESSAGE_ID and edit.value == MINTED
-        else edit
-        for edit in edits
-    )
 
 
 def edit_words(edit: HeaderEdit) -> str:

@@ -25,10 +25,11 @@ from .incoming import ClientGone, Incoming, Spool
 from .judgement import Action, Delivery, Judgement, Verdict
 from .ledger import Begun, Known, LedgerError, Outcome, Query, Served
 from .message import HeaderBlock
+from .minting import with_message_id
 from .nexthop import Answer
 from .observe import Observation, needs_body, observe
 from .replies import ReplyError
-from .transit import judge, query, with_message_id, without_additions
+from .transit import judge, query, without_additions
 
 if TYPE_CHECKING:
     from .relay import Relay

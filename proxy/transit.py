@@ -30,21 +30,20 @@ from kaifu.proxy.judgement import Action, Judgement, Verdict, also, deliveries_o
 from kaifu.proxy.ledger import Evidence, Grade, Known, Query, Record, RecordedRecipient, RequestState
 from kaifu.proxy.maildate import parse_date
 from kaifu.proxy.match import match_reply, match_reports, match_suspected
+from kaifu.proxy.minting import with_new_id
 from kaifu.proxy.observe import Observation
 from kaifu.proxy.originals import Match
 from kaifu.proxy.requestedits import (
     NotifyPlan,
     RequestPlan,
     edit_words,
-    fill_message_id,
     notify_words,
-    plan_message_id,
     plan_notify,
     plan_request,
     untouched,
 )
 
-__all__ = ["facts_of", "judge", "query", "with_message_id", "without_additions"]
+__all__ = ["facts_of", "judge", "query", "without_additions"]
 
 REJECTION = "Receipts are refused here by policy"
 """The text of the 550 when every recipient rejects a receipt; it names nobody."""
@@ -96,11 +95,6 @@ def facts_of(
     """What the policy is shown of each recipient, in the order of RCPT; for those who explain a judgement."""
     judging = _Judge(policy, observation.with_size(size), known, now, True)
     return tuple(judging.facts(index) for index in range(len(observation.directions)))
-
-
-def with_message_id(edits: tuple[HeaderEdit, ...], message_id: str) -> tuple[HeaderEdit, ...]:
-    """The edits with the Message-ID (without brackets) that the ledger minted, where :attr:`Judgement.mint` is set."""
-    return fill_message_id(edits, message_id)
 
 
 _ACTED = frozenset((RequestState.ADDED, RequestState.STRIPPED))
@@ -158,7 +152,8 @@ class _Judge:
         verdicts = tuple(map(self._verdict, self.seen.envelope.recipients, plans, actions))
         mint = False
         if self.seen.message_id is None:
-            verdicts, mint = self._minting(verdicts, plans, one_header)
+            asks = [plan.decision.enforced and (plan.request.adds or plan.notify.adds) for plan in plans]
+            verdicts, mint = with_new_id(self.seen.block, verdicts, asks, for_all=one_header)
         record = self._record(verdicts, plans, (queue_id, mta_queue_id), hostname if mint else None)
         return Judgement(
             verdicts,
@@ -376,32 +371,6 @@ class _Judge:
         )
         return seen.message_id if any(kept_off) else None
 
-    def _minting(
-        self, verdicts: tuple[Verdict, ...], plans: Sequence[_Plan], for_all: bool
-    ) -> tuple[tuple[Verdict, ...], bool]:
-        """Give the message an id for those whom the policy asks: without one no answer could be tied to it."""
-        edit = plan_message_id(self.seen.block)
-        asked = [
-            edit is not None
-            and v.recorded is not None
-            and plan.decision.enforced
-            and (plan.request.adds or plan.notify.adds)
-            for v, plan in zip(verdicts, plans, strict=True)
-        ]
-        if edit is None or not any(asked):
-            return verdicts, False
-        if for_all:
-            asked = [v.action is Action.FORWARD for v in verdicts]
-        longer: dict[int, tuple[HeaderEdit, ...]] = {}  # recipients that shared their edits go on sharing them
-        for v, yes in zip(verdicts, asked, strict=True):
-            if yes and id(v.edits) not in longer:
-                longer[id(v.edits)] = (*v.edits, edit)
-        minted = [
-            _with_edits(v, longer[id(v.edits)], edit_words(edit)) if yes else v
-            for v, yes in zip(verdicts, asked, strict=True)
-        ]
-        return tuple(minted), True
-
     def _counts(self, verdicts: Sequence[Verdict], record: Record | None) -> tuple[tuple[Direction, str], ...]:
         """Directions in which this message leaves neither a row nor evidence."""
         if record is not None and record.evidence:
@@ -409,11 +378,3 @@ class _Judge:
         rows = {verdict.direction for verdict in verdicts if verdict.recorded is not None}
         kind = str(self.seen.message.kind)
         return tuple([(d, kind) for d in dict.fromkeys(v.direction for v in verdicts) if d not in rows])
-
-
-def _with_edits(verdict: Verdict, edits: tuple[HeaderEdit, ...], words: str) -> Verdict:
-    """The verdict with one edit more, which the record is told in words."""
-    recorded = verdict.recorded
-    if recorded is not None:
-        recorded = replace(recorded, edits=(*recorded.edits, words))
-    return replace(verdict, edits=edits, recorded=recorded)

@@ -38,8 +38,9 @@ from kaifu.proxy.ledger import Known, Query
 from kaifu.proxy.ledger_file import Store
 from kaifu.proxy.ledger_look import look
 from kaifu.proxy.message import HeaderBlock, split_message
+from kaifu.proxy.minting import with_message_id
 from kaifu.proxy.observe import needs_body, observe
-from kaifu.proxy.transit import judge, query, with_message_id
+from kaifu.proxy.transit import judge, query
 
 REALM = ["example.co.jp", "example.com", ".example.org"]
 EXAMPLES = sorted((Path(__file__).parent.parent / "policies" / "examples").glob("*.yaml"))

@@ -39,9 +39,10 @@ from kaifu.proxy.envelope import Envelope, Recipient
 from kaifu.proxy.judgement import Judgement
 from kaifu.proxy.ledger import Evidence, Known, Original, OriginalRecipient, RequestState
 from kaifu.proxy.message import HeaderBlock, split_message
+from kaifu.proxy.minting import with_message_id
 from kaifu.proxy.observe import needs_body, observe
 from kaifu.proxy.organisation import organisational_domain
-from kaifu.proxy.transit import judge, query, with_message_id
+from kaifu.proxy.transit import judge, query
 from kaifu.proxy.trust import Trust
 
 HERE = Path(__file__).parent

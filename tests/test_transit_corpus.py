@@ -18,10 +18,11 @@ from kaifu.proxy.envelope import Envelope
 from kaifu.proxy.judgement import Action, Judgement
 from kaifu.proxy.ledger import Known, Original, OriginalRecipient, RequestState, Verdict
 from kaifu.proxy.message import HeaderBlock, split_message
+from kaifu.proxy.minting import with_message_id
 from kaifu.proxy.observe import Observation, observe
 from kaifu.proxy.reports import PREFIX
 from kaifu.proxy.requests import request_fields
-from kaifu.proxy.transit import judge, with_message_id
+from kaifu.proxy.transit import judge
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 REALM = Realm(["example.co.jp"])

@@ -24,9 +24,10 @@ from kaifu.proxy.envelope import Envelope, Recipient
 from kaifu.proxy.judgement import Action, Judgement
 from kaifu.proxy.ledger import Known, Original, OriginalRecipient, RequestState
 from kaifu.proxy.message import HeaderBlock, split_message
+from kaifu.proxy.minting import with_message_id
 from kaifu.proxy.observe import Observation, needs_body, observe
 from kaifu.proxy.requests import request_fields
-from kaifu.proxy.transit import judge, query, with_message_id, without_additions
+from kaifu.proxy.transit import judge, query, without_additions
 
 RECEIPTS = Path(__file__).parent / "fixtures" / "receipts"
 NOW = datetime(2026, 11, 21, 9, 30, tzinfo=UTC)
