@@ -10,6 +10,7 @@ import socket
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, closing, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -273,6 +274,21 @@ def test_nobody_is_asked_who_may_have_refused_even_off_the_record(stance: str) -
             assert result.end == ("tempfail" if stance == "defer" else "accept")
 
     run(test, settings=f"{SETTINGS}on_ledger_failure: {stance}\n", policy=POLICY.replace("add}", "add, record: none}"))
+
+
+def test_a_recipient_with_a_source_route_is_changed_under_the_name_that_postfix_keeps() -> None:
+    async def test(one: Serving) -> None:
+        def orders() -> list[tuple[bytes, bytes]]:
+            with one.connect() as mta:
+                mta.begin(replace(mail("1"), rcpt=[[b"<@relay.example,@mx.example:bob@partner.example>"]]))
+                mta.content(mail("1"))
+                mta.send(b"E")
+                return [mta.answer() for _ in range(3)]
+
+        again = words(b"<bob@partner.example>", b"NOTIFY=SUCCESS,FAILURE,DELAY")
+        assert await in_thread(orders) == [(b"-", words(b"<bob@partner.example>")), (b"2", again), (b"c", b"")]
+
+    run(test, policy=POLICY.replace("request", "delivery_report"))
 
 
 def test_a_milter_that_is_too_busy_to_be_asked_keeps_its_socket() -> None:
