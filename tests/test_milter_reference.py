@@ -247,8 +247,8 @@ def mail(*to: bytes, sender: list[bytes] = ALICE, headers: Any = PLAIN, body: by
     return Mail(sender, [one.split(b" ") for one in to], headers, body)
 
 
-def receipt(*to: bytes, sender: bytes = b"<bob@partner.example>", size: int = 0) -> Mail:
-    headers = [(b"From", sender), (b"Message-ID", b"<r@partner.example>"), RECEIPT[2]]
+def receipt(*to: bytes, sender: bytes = b"<bob@partner.example>", size: int = 0, more: Any = ()) -> Mail:
+    headers = [(b"From", sender), (b"Message-ID", b"<r@partner.example>"), RECEIPT[2], *more]
     return mail(*to, sender=[b"<>"], headers=headers, body=b"--b\r\n\r\n" + b"text\r\n" * size + RECEIPT_BODY)
 
 
@@ -263,6 +263,12 @@ OUTCOMES: dict[str, tuple[Mail, dict[str, int], str, bytes]] = {
     "added": (mail(b"<bob@partner.example>"), {}, "accept", b"hc"),
     "added, every step answered": (mail(b"<bob@partner.example>"), LOUD, "accept", b"hc"),
     "added, with an id": (mail(b"<bob@partner.example>", headers=[PLAIN[0]]), {}, "accept", b"hhc"),
+    "added already": (
+        mail(b"<bob@partner.example>", headers=[*PLAIN, (DNT[0], DNT[1] + b"\0<eve@rival.example>")]),
+        {},
+        "accept",
+        b"c",
+    ),
     "stripped": (mail(b"<eve@rival.example>", headers=[DNT, *ODD, DNT, PLAIN[1], *ODD, DNT]), {}, "accept", b"mmmc"),
     "suppressed": (mail(b"<h@hush.example>"), {}, "accept", b"hc"),
     "replaced": (
@@ -278,6 +284,12 @@ OUTCOMES: dict[str, tuple[Mail, dict[str, int], str, bytes]] = {
         b"-2c",
     ),
     "withheld from one": (receipt(b"<sales@example.co.jp>", b"<chef@example.co.jp>"), {}, "accept", b"-c"),
+    "withheld from one, stripped": (
+        receipt(b"<sales@example.co.jp>", b"<chef@example.co.jp>", more=[DNT]),
+        {},
+        "accept",
+        b"m-c",
+    ),
     "withheld from all": (receipt(b"<sales@example.co.jp>", b"<sales@example.co.jp>"), {}, "discard", b"d"),
     "withheld for the sender": (receipt(b"<chef@example.co.jp>", sender=b"<eve@rival.example>"), {}, "discard", b"d"),
     "rejected": (receipt(b"<works@example.co.jp>"), {}, REFUSED, b"y"),
