@@ -263,11 +263,11 @@ OUTCOMES: dict[str, tuple[Mail, dict[str, int], str, bytes]] = {
     "added": (mail(b"<bob@partner.example>"), {}, "accept", b"hc"),
     "added, every step answered": (mail(b"<bob@partner.example>"), LOUD, "accept", b"hc"),
     "added, with an id": (mail(b"<bob@partner.example>", headers=[PLAIN[0]]), {}, "accept", b"hhc"),
-    "added already": (
-        mail(b"<bob@partner.example>", headers=[*PLAIN, (DNT[0], DNT[1] + b"\0<eve@rival.example>")]),
+    "added, after a NUL": (
+        mail(b"<bob@partner.example>", headers=[(b"Message-ID", b"<1@example.co.jp>\0"), *PLAIN[2:]]),
         {},
         "accept",
-        b"c",
+        b"hc",
     ),
     "stripped": (mail(b"<eve@rival.example>", headers=[DNT, *ODD, DNT, PLAIN[1], *ODD, DNT]), {}, "accept", b"mmmc"),
     "suppressed": (mail(b"<h@hush.example>"), {}, "accept", b"hc"),
