@@ -281,6 +281,7 @@ class MilterHost:
             hostname=self._milter.hostname,
             dsn=message.can_notify,
             notify_stays=message.notify_stays,
+            notify_apart=not message.notify_stays,
             size=len(seen.block.raw) + message.body_size if policy.uses_size else None,
             one_header=True,
             mta_queue_id=message.queue_id,

@@ -86,8 +86,11 @@ def plan_request(
     return plan
 
 
-def plan_notify(decision: Decision, recipient: Recipient, *, dsn: bool, stays: bool = False) -> NotifyPlan:
+def plan_notify(
+    decision: Decision, recipient: Recipient, *, dsn: bool, stays: bool = False, apart: bool = False
+) -> NotifyPlan:
     """NOTIFY for one recipient. ``dsn``: the next hop offers DSN. ``stays``: what the client asked for cannot be taken back.
+    ``apart``: it must not look as before to an MTA that answers SUCCESS itself (:func:`_told_apart`).
 
     Absent counts as FAILURE,DELAY. ``add``: the union with SUCCESS; NEVER stays NEVER. ``strip``: SUCCESS goes, and
     SUCCESS alone becomes NEVER.
@@ -101,14 +104,33 @@ def plan_notify(decision: Decision, recipient: Recipient, *, dsn: bool, stays: b
             return NotifyPlan(not_possible=(_WANTS_NONE,))
         if not dsn:
             return NotifyPlan(not_possible=(NO_DSN,))
-        return NotifyPlan(base | {"SUCCESS"}, True, AskedBy.POLICY, adds=True)
+        union = base | {"SUCCESS"}
+        return NotifyPlan(_told_apart(recipient, union) if apart else union, True, AskedBy.POLICY, adds=True)
     if wanted is DeliveryReport.STRIP and given is not None and client is AskedBy.CLIENT:
         if not dsn:
             return NotifyPlan(asked_by=client, not_possible=(NO_DSN,))
         if stays:
             return NotifyPlan(asked_by=client, not_possible=(_STAYS,))
-        return NotifyPlan(given - {"SUCCESS"} or frozenset(("NEVER",)), True, client)
+        rest = _without_success(given)
+        return NotifyPlan(_told_apart(recipient, rest) if apart else rest, True, client)
     return NotifyPlan(asked_by=client)
+
+
+def _without_success(notify: frozenset[str]) -> frozenset[str]:
+    return notify - {"SUCCESS"} or frozenset(("NEVER",))
+
+
+def _told_apart(recipient: Recipient, notify: frozenset[str]) -> frozenset[str]:
+    """NOTIFY for a recipient who is taken away and put back in Postfix, which must not take him for the one who was there.
+
+    Where the address is an alias Postfix takes SUCCESS out, and who then has the NOTIFY and ORCPT that somebody had before is a
+    duplicate, though that one is gone: nobody would get the message. So FAILURE and DELAY differ from what the client gave.
+    """
+    given = recipient.notify
+    if given is None or recipient.orcpt is None or _without_success(given) != _without_success(notify):
+        return notify
+    kept = notify - {"NEVER"}
+    return kept - {"DELAY"} if {"FAILURE", "DELAY"} <= kept else kept | {"FAILURE", "DELAY"}
 
 
 NO_DSN = "the next hop does not offer DSN"

@@ -72,6 +72,7 @@ def judge(
     hostname: str,
     dsn: bool,
     notify_stays: bool = False,
+    notify_apart: bool = False,
     size: int | None = None,
     one_header: bool = False,
     mta_queue_id: str | None = None,
@@ -80,12 +81,14 @@ def judge(
 
     ``known``: the ledger's answer to :func:`query`. ``now``: aware, in the zone in which rules without one of their own
     read it. ``hostname``: the right side of a Message-ID that must be made. ``dsn``: the next hop offers DSN.
-    ``notify_stays``: the host cannot take back a delivery report that the client asked for (a milter in Sendmail).
+    ``notify_stays``: the host cannot take back a delivery report that the client asked for (a milter in Sendmail). ``notify_apart``: who
+    is put back with another NOTIFY must be told apart from who was there (a milter in Postfix).
     ``size``: octets of header block and body, needed only when the policy says ``uses_size``. ``one_header``: the host
     cannot give recipients different header blocks (a milter), so all get the strictest edit: strip before keep before
     add. ``queue_id``, ``mta_queue_id``: ours and the MTA's, for the record.
     """
-    judging = _Judge(policy, observation.with_size(size), known, now, dsn, notify_stays=notify_stays)
+    seen = observation.with_size(size)
+    judging = _Judge(policy, seen, known, now, dsn, notify_stays=notify_stays, notify_apart=notify_apart)
     return judging.judgement(queue_id, hostname, one_header=one_header, mta_queue_id=mta_queue_id)
 
 
@@ -117,14 +120,22 @@ class _Judge:
     """One judgement in the making."""
 
     def __init__(
-        self, policy: Policy, seen: Observation, known: Known, now: datetime, dsn: bool, *, notify_stays: bool = False
+        self,
+        policy: Policy,
+        seen: Observation,
+        known: Known,
+        now: datetime,
+        dsn: bool,
+        *,
+        notify_stays: bool = False,
+        notify_apart: bool = False,
     ) -> None:
         self.policy = policy
         self.seen = seen
         self.known = known
         self.now = now
         self.dsn = dsn
-        self.notify_stays = notify_stays
+        self.notify_stays, self.notify_apart = notify_stays, notify_apart
         self.match, self.evidence = self._matched()
         self._request_plans: dict[object, RequestPlan] = {}
         self._sentences: dict[int, tuple[Decision, str]] = {}  # keeps the decision alive, and with it its id
@@ -187,7 +198,7 @@ class _Judge:
         decision = decide(self.policy, facts)
         wanted = self._request(decision)
         recipient = self.seen.envelope.recipients[index]
-        notify = plan_notify(decision, recipient, dsn=self.dsn, stays=self.notify_stays)
+        notify = plan_notify(decision, recipient, dsn=self.dsn, stays=self.notify_stays, apart=self.notify_apart)
         acts = wanted.request in _ACTED or bool(wanted.not_possible) or notify.changed or bool(notify.not_possible)
         if decision.enforced:
             return _Plan(decision, facts, wanted, notify, wanted.edits, decision.receipt, acts)

@@ -291,6 +291,35 @@ def test_a_recipient_with_a_source_route_is_changed_under_the_name_that_postfix_
     run(test, policy=POLICY.replace("request", "delivery_report"))
 
 
+@pytest.mark.parametrize(
+    ("wish", "given", "told"),
+    [
+        ("add", b"NOTIFY=FAILURE,DELAY ORCPT=rfc822;a", b"SUCCESS,FAILURE"),
+        ("add", b"NOTIFY=FAILURE ORCPT=rfc822;a", b"SUCCESS,FAILURE,DELAY"),
+        ("add", b"NOTIFY=DELAY ORCPT=rfc822;a", b"SUCCESS,FAILURE,DELAY"),
+        ("add", b"NOTIFY=FAILURE", b"SUCCESS,FAILURE"),
+        ("add", b"ORCPT=rfc822;a", b"SUCCESS,FAILURE,DELAY"),
+        ("strip", b"NOTIFY=SUCCESS,FAILURE,DELAY ORCPT=rfc822;a", b"FAILURE"),
+        ("strip", b"NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;a", b"FAILURE,DELAY"),
+        ("strip", b"NOTIFY=SUCCESS ORCPT=rfc822;a", b"FAILURE,DELAY"),
+        ("strip", b"NOTIFY=SUCCESS", b"NEVER"),
+    ],
+)
+def test_who_is_put_back_with_an_orcpt_differs_in_more_than_success(wish: str, given: bytes, told: bytes) -> None:
+    """Else Postfix, which takes SUCCESS from aliases, takes him for a duplicate of the one who was removed, and drops both."""
+
+    async def test(one: Serving) -> None:
+        def deliver() -> list[tuple[bytes, bytes]]:
+            with one.connect() as mta:
+                to = [b"<bob@partner.example>", *given.split(b" ")]
+                return mta.deliver(replace(mail("1"), rcpt=[to])).rcpt
+
+        [(path, parameters)] = await in_thread(deliver)
+        assert (path, parameters.rpartition(b"NOTIFY=")[2]) == (b"<bob@partner.example>", told)
+
+    run(test, policy=POLICY.replace("request: add", f"delivery_report: {wish}"))
+
+
 def test_a_milter_that_is_too_busy_to_be_asked_keeps_its_socket() -> None:
     with TemporaryDirectory(prefix="kaifu-milter-") as place, ExitStack() as open_ones:
         here = MilterSettings(listen=f"unix:{place}/socket", hostname="mx.example.co.jp")

@@ -145,7 +145,7 @@ def test_a_delivery_report_is_asked_for_by_a_recipient_put_back_with_other_param
     result = deliver(milter, mail(to, b"<dora@other.example> NOTIFY=NEVER"))
     assert result.rcpt == [
         (b"<dora@other.example>", b"NOTIFY=NEVER"),
-        (b"<carl@courier.example>", b"ORCPT=rfc822;carl+2Bx@courier.example NOTIFY=SUCCESS,FAILURE"),
+        (b"<carl@courier.example>", b"ORCPT=rfc822;carl+2Bx@courier.example NOTIFY=SUCCESS,FAILURE,DELAY"),
     ]
     assert result.headers == PLAIN
 
