@@ -13,7 +13,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -403,7 +403,9 @@ def same_log(sides: Sides, after: Sequence[int] = (0, 0)) -> None:
 
 
 def test_any_messages_are_answered_and_logged_alike(sides: Sides) -> None:
-    before = [len(side.log) for side in sides]
+    first = replace(mail(b"<kurt@customer.example>"), queue_id="first")
+    compare(sides, Conversation({}, [(first, None)]))
+    before = [side.log.index(side.wait_for_log("message id=first ")) for side in sides]
     ends: Counter[str] = Counter()
 
     @settings(max_examples=5 * settings().max_examples)
