@@ -203,7 +203,7 @@ class Connection(asyncio.Protocol):
 
     def _rcpt(self, data: bytes) -> None:
         words = wire.strings(data)
-        if words is None or self._message is None:
+        if words is None or self._message is None or self._message.reading is not None:
             raise HangUp
         self._message.add_recipient(tuple(words))
         if not self._steps & wire.SILENT_RCPT:
@@ -211,8 +211,8 @@ class Connection(asyncio.Protocol):
 
     def _header(self, data: bytes) -> None:
         words = wire.strings(data)
-        if words is None or len(words) < 2 or self._message is None:
-            raise HangUp
+        if words is None or len(words) < 2 or self._message is None or self._message.reading is not None:
+            raise HangUp  # what comes after a piece of the body would not be judged
         self._message.add_header(words[0], words[1])
         if not self._steps & wire.SILENT_HEADER:
             self._transport.write(wire.CONTINUE)
@@ -250,7 +250,7 @@ class Connection(asyncio.Protocol):
         """End of message; the last piece of body may come with it."""
         message, found = self._message, self._queue_id
         self._give_up()
-        if message is None:
+        if message is None or not message.rcpt:
             self._transport.write(wire.DEFERRED)
             return
         if data:

@@ -105,7 +105,9 @@ class Collected:
 
     def add_recipient(self, words: tuple[bytes, ...]) -> None:
         """One recipient. Past the limit none is kept: the message will be refused."""
-        if sum(map(len, words)) > MAX_RECIPIENT:
+        if not words[0]:
+            self.broken = "a recipient has no address"
+        elif sum(map(len, words)) > MAX_RECIPIENT:
             self.broken = "a recipient has too long an address, or too many parameters"
         elif len(self.rcpt) <= MAX_RECIPIENTS:
             self.rcpt.append(words)

@@ -399,6 +399,11 @@ def test_an_address_that_cannot_be_read_waits(milter: Milter) -> None:
     assert result.end in ("tempfail", "accept")
     result = deliver(milter, mail(b"<bob@partner.example"))
     assert result.end == "tempfail"
+    with milter.connect() as mta:
+        message = mail(b"<bob@partner.example>")
+        mta.begin(message)
+        mta.send(b"R", b"\0ORCPT=rfc822;eve@rival.example\0")
+        assert mta.end(message, b"").end == "tempfail"
 
 
 def test_one_connection_carries_many_messages_and_an_abort_leaves_nothing(milter: Milter) -> None:
