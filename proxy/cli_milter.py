@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import signal
 from contextlib import ExitStack
 from functools import partial
 
@@ -42,6 +43,7 @@ def milter(config: str | None) -> None:
 
 def run(settings: Settings, milter_settings: MilterSettings) -> None:
     """Serve until told to stop. Raises :class:`CannotStart`, LedgerError or ProblemsError."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something that could look at its files again
     log = Journal()
     policy, trust = PolicyFile(settings.policy, log), TrustFiles(settings, log)
     asyncio.run(check_ledger(settings))

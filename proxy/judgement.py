@@ -16,7 +16,7 @@ from kaifu.policies.values import unchanging
 
 from .edits import Delete, HeaderEdit
 from .envelope import Recipient
-from .ledger import Record, RecordedRecipient
+from .ledger import Query, Record, RecordedRecipient
 
 
 class Action(StrEnum):
@@ -79,6 +79,11 @@ class Judgement:
     counts: tuple[tuple[Direction, str], ...] = ()
     mint: bool = False
     unrecorded: str | None = None
+
+    def needs(self, asked: Query) -> bool:
+        """Would the answers to ``asked`` have mattered, even if nothing is recorded? Whoever cannot be looked up may have refused."""
+        adds = any(not isinstance(edit, Delete) for delivery in self.deliveries for edit in delivery.edits)
+        return bool(asked.message_ids or asked.envids or (asked.consent_of and adds))
 
     @property
     def withheld(self) -> tuple[Verdict, ...]:

@@ -23,6 +23,7 @@ from . import milterwire as wire
 from . import replies
 from .edits import Insert
 from .milterhost import MAX_HEADER, Collected, End, MilterHost, Orders
+from .requestedits import Mta
 
 ACTIONS = (
     wire.ADD_HEADERS
@@ -257,7 +258,7 @@ class Connection(asyncio.Protocol):
             self._take_body(message, data)
         message.queue_id = found.decode("utf-8", "replace") if found is not None else None
         message.can_notify = self._actions & NOTIFY_ACTIONS == NOTIFY_ACTIONS
-        message.notify_stays = self._sendmail
+        message.mta = Mta.SENDMAIL if self._sendmail else Mta.POSTFIX
         message.others = len(self._server.under_way)
         self._deciding = True
         self._server.decide(self._decide(message))

@@ -20,7 +20,7 @@ from kaifu.policies.values import unchanging
 
 from . import replies
 from .address import AddressError, envid_of, parse_mail, parse_rcpt, path_octets
-from .edits import Delete, HeaderEdit, milter_order
+from .edits import HeaderEdit, milter_order
 from .envelope import Envelope, Recipient, parameters_with_notify
 from .health import Health
 from .judgement import Action, Judgement, Verdict
@@ -31,6 +31,7 @@ from .minting import with_message_id
 from .observe import Observation, needs_body, observe
 from .policyfile import PolicyFile
 from .replies import Reply
+from .requestedits import Mta
 from .settings import MilterSettings, Settings
 from .transit import judge, query, without_additions
 from .trustfiles import TrustFiles
@@ -75,7 +76,7 @@ class Collected:
     ``policy``: the one that was in force when the message began. ``lines``: the header fields, each without its last line
     end. ``reading``: unknown (None) until the header is complete. ``queue_id``: the MTA's. ``others``: how many
     more were on their way when this one had come whole. ``can_notify``: the MTA lets us change NOTIFY.
-    ``notify_stays``: but only add to it (Sendmail). ``broken``: why the message cannot be judged.
+    ``mta``: which it is. ``broken``: why the message cannot be judged.
     """
 
     policy: Policy
@@ -89,7 +90,7 @@ class Collected:
     queue_id: str | None = None
     others: int = 0
     can_notify: bool = True
-    notify_stays: bool = False
+    mta: Mta = Mta.POSTFIX
     broken: str | None = None
     _envelope: Envelope | None = None
     _block: HeaderBlock | None = None
@@ -282,15 +283,14 @@ class MilterHost:
             queue_id="",
             hostname=self._milter.hostname,
             dsn=message.can_notify,
-            notify_stays=message.notify_stays,
-            notify_apart=not message.notify_stays,
+            mta=message.mta,
             size=len(seen.block.raw) + message.body_size if policy.uses_size else None,
             one_header=True,
             mta_queue_id=message.queue_id,
         )
         if judgement.record is None and asked and not look:
             raise SomebodySaid("what leaves no record cannot be checked against it")
-        if not works and (judgement.record is not None or asked.message_ids or asked.envids or _adds(judgement)):
+        if not works and (judgement.record is not None or judgement.needs(asked)):
             judgement = self._without_ledger(judgement, seen)
         judgement, begun = await self._recorded(judgement, seen, message, look)
         return self._orders(judgement, begun, message)
@@ -357,11 +357,6 @@ class MilterHost:
             ledger=begun.message if begun is not None else None,
             reason=" | ".join(reasons) or None,
         )
-
-
-def _adds(judgement: Judgement) -> bool:
-    """Something is put into the header, perhaps for somebody who does not want it, even if it leaves no record."""
-    return any(not isinstance(edit, Delete) for delivery in judgement.deliveries for edit in delivery.edits)
 
 
 def _attempt(record: Record) -> Record:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from enum import Enum
 
 from kaifu.policies.decision import Decision, DeliveryReport, Request, Source, Suppress
 from kaifu.policies.facts import AskedBy, Mailbox, MessageFacts, ReceiptRequest, domain_key
@@ -86,11 +87,18 @@ def plan_request(
     return plan
 
 
+class Mta(Enum):
+    """The MTA that a milter sits in. Each has its own ways with a recipient who is taken away and put back with another NOTIFY."""
+
+    POSTFIX = "Postfix"
+    SENDMAIL = "Sendmail"
+
+
 def plan_notify(
-    decision: Decision, recipient: Recipient, *, dsn: bool, stays: bool = False, apart: bool = False
+    decision: Decision, recipient: Recipient, *, dsn: bool, mta: Mta | None = None, twice: bool = False
 ) -> NotifyPlan:
-    """NOTIFY for one recipient. ``dsn``: the next hop offers DSN. ``stays``: what the client asked for cannot be taken back.
-    ``apart``: it must not look as before to an MTA that answers SUCCESS itself (:func:`_told_apart`).
+    """NOTIFY for one recipient. ``dsn``: the next hop offers DSN. ``mta``: None where the host itself writes the envelope.
+    ``twice``: the message has this recipient more than once.
 
     Absent counts as FAILURE,DELAY. ``add``: the union with SUCCESS; NEVER stays NEVER. ``strip``: SUCCESS goes, and
     SUCCESS alone becomes NEVER.
@@ -104,15 +112,20 @@ def plan_notify(
             return NotifyPlan(not_possible=(_WANTS_NONE,))
         if not dsn:
             return NotifyPlan(not_possible=(NO_DSN,))
+        if mta is Mta.POSTFIX and twice:
+            return NotifyPlan(not_possible=(_TWICE,))
         union = base | {"SUCCESS"}
-        return NotifyPlan(_told_apart(recipient, union) if apart else union, True, AskedBy.POLICY, adds=True)
+        told = _told_apart(recipient, union) if mta is Mta.POSTFIX else union
+        return NotifyPlan(told, True, AskedBy.POLICY, adds=True)
     if wanted is DeliveryReport.STRIP and given is not None and client is AskedBy.CLIENT:
         if not dsn:
             return NotifyPlan(asked_by=client, not_possible=(NO_DSN,))
-        if stays:
+        if mta is Mta.SENDMAIL:
             return NotifyPlan(asked_by=client, not_possible=(_STAYS,))
+        if mta is Mta.POSTFIX and twice:
+            return NotifyPlan(asked_by=client, not_possible=(_TWICE,))
         rest = _without_success(given)
-        return NotifyPlan(_told_apart(recipient, rest) if apart else rest, True, client)
+        return NotifyPlan(_told_apart(recipient, rest) if mta is Mta.POSTFIX else rest, True, client)
     return NotifyPlan(asked_by=client)
 
 
@@ -135,6 +148,7 @@ def _told_apart(recipient: Recipient, notify: frozenset[str]) -> frozenset[str]:
 
 NO_DSN = "the next hop does not offer DSN"
 _STAYS = "Sendmail does not let a milter take back a delivery report that the client asked for"
+_TWICE = "the message has this recipient more than once, and Postfix could lose it"
 _WANTS_NONE = "the client wants no delivery report at all (NOTIFY=NEVER)"
 
 

@@ -160,8 +160,7 @@ class Transfer:
         """
         seen = self.observation
         assert seen is not None
-        # Consent that cannot be looked up is unknown; what is recorded when a request is added needs the ledger anyway.
-        needs = judgement.record is not None or (asked is not None and bool(asked.message_ids or asked.envids))
+        needs = judgement.record is not None or (asked is not None and judgement.needs(asked))
         if not needs:
             return judgement
         if self._relay.settings.on_ledger_failure == "defer":

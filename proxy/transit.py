@@ -12,6 +12,7 @@ a receipt that is withheld: what vanished is in the ledger, without subject or e
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -34,6 +35,7 @@ from kaifu.proxy.minting import with_new_id
 from kaifu.proxy.observe import Observation
 from kaifu.proxy.originals import Match
 from kaifu.proxy.requestedits import (
+    Mta,
     NotifyPlan,
     RequestPlan,
     edit_words,
@@ -71,8 +73,7 @@ def judge(
     queue_id: str,
     hostname: str,
     dsn: bool,
-    notify_stays: bool = False,
-    notify_apart: bool = False,
+    mta: Mta | None = None,
     size: int | None = None,
     one_header: bool = False,
     mta_queue_id: str | None = None,
@@ -81,14 +82,13 @@ def judge(
 
     ``known``: the ledger's answer to :func:`query`. ``now``: aware, in the zone in which rules without one of their own
     read it. ``hostname``: the right side of a Message-ID that must be made. ``dsn``: the next hop offers DSN.
-    ``notify_stays``: the host cannot take back a delivery report that the client asked for (a milter in Sendmail). ``notify_apart``: who
-    is put back with another NOTIFY must be told apart from who was there (a milter in Postfix).
+    ``mta``: the one that the host is a milter of; None for a relay.
     ``size``: octets of header block and body, needed only when the policy says ``uses_size``. ``one_header``: the host
     cannot give recipients different header blocks (a milter), so all get the strictest edit: strip before keep before
     add. ``queue_id``, ``mta_queue_id``: ours and the MTA's, for the record.
     """
     seen = observation.with_size(size)
-    judging = _Judge(policy, seen, known, now, dsn, notify_stays=notify_stays, notify_apart=notify_apart)
+    judging = _Judge(policy, seen, known, now, dsn, mta)
     return judging.judgement(queue_id, hostname, one_header=one_header, mta_queue_id=mta_queue_id)
 
 
@@ -126,16 +126,15 @@ class _Judge:
         known: Known,
         now: datetime,
         dsn: bool,
-        *,
-        notify_stays: bool = False,
-        notify_apart: bool = False,
+        mta: Mta | None = None,
     ) -> None:
         self.policy = policy
         self.seen = seen
         self.known = known
         self.now = now
         self.dsn = dsn
-        self.notify_stays, self.notify_apart = notify_stays, notify_apart
+        self.mta = mta
+        self._twice = _more_than_once(seen.envelope.recipients) if mta is not None else frozenset()
         self.match, self.evidence = self._matched()
         self._request_plans: dict[object, RequestPlan] = {}
         self._sentences: dict[int, tuple[Decision, str]] = {}  # keeps the decision alive, and with it its id
@@ -198,7 +197,8 @@ class _Judge:
         decision = decide(self.policy, facts)
         wanted = self._request(decision)
         recipient = self.seen.envelope.recipients[index]
-        notify = plan_notify(decision, recipient, dsn=self.dsn, stays=self.notify_stays, apart=self.notify_apart)
+        twice = bool(self._twice) and str(recipient.mailbox).lower() in self._twice
+        notify = plan_notify(decision, recipient, dsn=self.dsn, mta=self.mta, twice=twice)
         acts = wanted.request in _ACTED or bool(wanted.not_possible) or notify.changed or bool(notify.not_possible)
         if decision.enforced:
             return _Plan(decision, facts, wanted, notify, wanted.edits, decision.receipt, acts)
@@ -389,3 +389,11 @@ class _Judge:
         rows = {verdict.direction for verdict in verdicts if verdict.recorded is not None}
         kind = str(self.seen.message.kind)
         return tuple([(d, kind) for d in dict.fromkeys(v.direction for v in verdicts) if d not in rows])
+
+
+def _more_than_once(recipients: Sequence[Recipient]) -> frozenset[str]:
+    """Who is in the envelope more than once, in lower case."""
+    if len(recipients) == 1:
+        return frozenset()
+    counted = Counter(str(recipient.mailbox).lower() for recipient in recipients)
+    return frozenset(address for address, number in counted.items() if number > 1)

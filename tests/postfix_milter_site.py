@@ -2,7 +2,8 @@
 
 :class:`MilterSite` is the sibling of :class:`tests.postfix_site.Site`: the same domains, the same world, and the office's
 Postfix with what the deployment guide shows for a milter, chrooted as Debian ships it, the socket in its queue directory.
-Mail to ``gone.example`` fails in the world, mail to ``refused.example`` at the office's own door.
+Mail to ``gone.example`` fails in the world, mail to ``refused.example`` at the office's own door. Whoever of
+:data:`MOVED` was at ``old.example`` is at ``partner.example`` now, and that is where the office sends it.
 """
 
 from __future__ import annotations
@@ -34,6 +35,12 @@ rules:
   - name: contracts to others only report
     when: {direction: outbound, to: "@other.example", subject: /contract|契約/i}
     then: {delivery_report: add}
+  - name: those who moved report too
+    when: {direction: outbound, to: "@old.example", subject: /contract/i}
+    then: {delivery_report: add}
+  - name: or do not
+    when: {direction: outbound, to: "@old.example"}
+    then: {delivery_report: strip}
   - name: nothing asks rivals
     when: {direction: outbound, to: "@rival.example"}
     then: {request: strip}
@@ -53,6 +60,8 @@ rules:
     when: {kind: mdn, direction: outbound, to: "@rival.example"}
     then: {receipt: withhold}
 """
+
+MOVED = [f"{who}{number}" for who in "ch" for number in range(20)]
 
 REQUESTS = {
     "Disposition_Notification_To": "<{0}>",
@@ -75,6 +84,8 @@ class MilterSite:
         self.office.parameters["relayhost"] = f" [127.0.0.1]:{self.world.port}"
         refused = f" inline:{{ {{ refused.example = smtp:[127.0.0.1]:{self.nowhere.port} }} }}"
         self.office.parameters["transport_maps"] = refused
+        moved = " ".join(f"{{ {who}@old.example = {who}@partner.example }}" for who in MOVED)
+        self.office.parameters["virtual_alias_maps"] = f" inline:{{ {moved} }}"
         self.world.parameters["transport_maps"] = (
             f" inline:{{ {{ example.co.jp = smtp:[127.0.0.1]:{self.office.port} }}"
             f" {{ gone.example = smtp:[127.0.0.1]:{self.nowhere.port} }} }}"

@@ -320,6 +320,22 @@ def test_who_is_put_back_with_an_orcpt_differs_in_more_than_success(wish: str, g
     run(test, policy=POLICY.replace("request: add", f"delivery_report: {wish}"))
 
 
+@pytest.mark.parametrize("wish", ["add", "strip"])
+def test_who_is_there_twice_is_not_put_back(wish: str) -> None:
+    """Postfix could take the one for the other, and drop both."""
+
+    async def test(one: Serving) -> None:
+        def deliver() -> list[tuple[bytes, bytes]]:
+            with one.connect() as mta:
+                to = [[b"<bob@partner.example>", b"NOTIFY=SUCCESS"], [b"<BOB@partner.example>", b"NOTIFY=SUCCESS"]]
+                return mta.deliver(replace(mail("1"), rcpt=to)).rcpt
+
+        first, second = await in_thread(deliver)
+        assert (first[1], second[1]) == (b"NOTIFY=SUCCESS", b"NOTIFY=SUCCESS")
+
+    run(test, policy=POLICY.replace("request: add", f"delivery_report: {wish}"))
+
+
 def test_a_milter_that_is_too_busy_to_be_asked_keeps_its_socket() -> None:
     with TemporaryDirectory(prefix="kaifu-milter-") as place, ExitStack() as open_ones:
         here = MilterSettings(listen=f"unix:{place}/socket", hostname="mx.example.co.jp")

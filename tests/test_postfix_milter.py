@@ -223,6 +223,34 @@ def test_what_else_the_client_gave_survives_that_a_report_is_asked_for(site: Mil
     assert site.receipt(to)["state"] == "delivered"
 
 
+ENVELOPES = [
+    [],
+    ["NOTIFY=SUCCESS"],
+    ["NOTIFY=FAILURE,DELAY"],
+    ["ORCPT=rfc822;a@old.example"],
+    *(
+        [f"NOTIFY={notify}", "ORCPT=rfc822;a@old.example"]
+        for notify in ("SUCCESS", "FAILURE", "DELAY", "FAILURE,DELAY")
+    ),
+    *([f"NOTIFY=SUCCESS,{notify}", "ORCPT=rfc822;a@old.example"] for notify in ("FAILURE", "DELAY", "FAILURE,DELAY")),
+]
+
+
+@pytest.mark.parametrize("subject", ["The contract", "Hello"])
+def test_who_is_reached_through_an_alias_gets_the_message_once_whatever_is_asked(
+    site: MilterSite, subject: str
+) -> None:
+    """Postfix takes out of an alias what it answers itself, and drops who then looks like one whom it had."""
+    word = "c" if subject == "The contract" else "h"
+    for number, rcpt in enumerate(ENVELOPES):
+        sender, to = "auditor@example.co.jp", f"{word}{number}@old.example"
+        send(site.office.port, letter(sender, to, subject), sender, to, rcpt=rcpt)
+    last = f"{word}-last@partner.example"
+    send(site.office.port, letter("auditor@example.co.jp", last, "Hello"), "auditor@example.co.jp", last)
+    for number, _ in enumerate(ENVELOPES):
+        assert len(site.world.wait_for_mail(f"{word}{number}@partner.example")) == 1
+
+
 def test_never_stays_never(site: MilterSite) -> None:
     sender, to = "never@example.co.jp", "never@partner.example"
     send(site.office.port, letter(sender, to, "The contract"), sender, to, rcpt=["NOTIFY=NEVER"])

@@ -278,6 +278,23 @@ def test_with_on_ledger_failure_pass_nothing_is_added_strips_happen_and_receipts
         relay.stop()
 
 
+@pytest.mark.parametrize("stance", ["defer", "pass"])
+def test_nobody_is_asked_who_may_have_refused_even_off_the_record(tmp_path: Path, hop: NextHop, stance: str) -> None:
+    (tmp_path / "relay").mkdir()
+    policy = 'version: 1\nrules: [{name: all, when: {to: "@partner.example"}, then: {request: add, record: none}}]\n'
+    settings = {"on_ledger_failure": stance}
+    with Relay(tmp_path / "relay", hop.port, policy, settings) as relay, client(relay) as alice:
+        assert alice.deliver(PLAIN % 1).startswith("250 ")
+        _move(relay, tmp_path / "elsewhere")
+        assert alice.deliver(PLAIN % 2).startswith("451 4.3.0 " if stance == "defer" else "250 ")
+        assert alice.deliver(PLAIN % 3, to=CUSTOMER).startswith("250 ")
+        first, *rest = hop.transactions
+        assert b"Disposition-Notification-To" in first.data
+        assert not any(b"Disposition-Notification-To" in one.data for one in rest)
+        alice.close()
+        relay.stop()
+
+
 def test_with_a_full_disk_mail_that_needs_the_ledger_is_deferred_until_there_is_room(
     tmp_path: Path, hop: NextHop, disk: Path
 ) -> None:
