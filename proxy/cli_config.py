@@ -1,7 +1,7 @@
 """``kaifu config check``: are settings and policy valid, and what do they mean?
 
 Reads what the relay would read at start (settings, policy, certificates) and looks whether the directories are there. It
-opens neither the ledger nor a port, so it is safe beside a running relay and as another user. Problems go to stderr as
+opens neither the ledger nor a port, and asks a Postfix that is here for its settings, so it is safe beside a running relay and as another user. Problems go to stderr as
 FILE:LINE:COLUMN, with exit status 2; what will be used goes to stdout, in words.
 """
 
@@ -15,11 +15,12 @@ from pathlib import Path
 
 import click
 
-from kaifu.policies.decision import Confirm
+from kaifu.policies.decision import Confirm, DeliveryReport
 from kaifu.policies.document import Problem, ProblemsError
 from kaifu.policies.load import lint, load_file
 from kaifu.policies.rules import Policy
 
+from . import postfixcheck
 from .access import changeable, unknown
 from .display import visible
 from .incoming import directory_problem
@@ -54,6 +55,8 @@ def check(file: str | None) -> None:
     for sentence in _about_roles(settings):
         click.echo(f"{settings.file}: warning: {visible(sentence)}", err=True)
     policy = _policy(settings)
+    for sentence in _about_postfix(settings, policy):
+        click.echo(f"{settings.file}: warning: {visible(sentence)}", err=True)
     trust = _trust(settings)
     around = list(_surroundings(settings))
     for problem in around:
@@ -155,6 +158,17 @@ def _about_roles(settings: Settings) -> Iterator[str]:
         trusted.add(ledger_path(settings.ledger).parent.stat().st_uid)
     if settings.roles != Roles() and (reason := changeable(settings.file, frozenset(trusted))) is not None:
         yield f"roles: nobody has one by these settings, because strangers could write them: {reason}"
+
+
+def _about_postfix(settings: Settings, policy: Policy | None) -> list[str]:
+    """What in the Postfix here would keep the milter from deciding, or make it lose mail."""
+    if settings.milter is None or policy is None:
+        return []
+    thens = (*policy.defaults.values(), *(rule.then for rule in policy.rules))
+    changed = (DeliveryReport.ADD, DeliveryReport.STRIP)
+    return postfixcheck.warnings(
+        settings.milter.listen, changes_reports=any(then.delivery_report in changed for then in thens)
+    )
 
 
 def _roles_in_words(roles: Roles) -> str:

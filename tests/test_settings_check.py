@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from tests.postfix_harness import system_folder
+from tests.postfix_harness import missing, system_folder
 
 from kaifu.proxy.cli_config import config
 
@@ -165,6 +165,58 @@ def test_the_directory_of_the_milters_socket_must_be_there(directory: Path) -> N
     result = check(directory)
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr == f"{directory}/kaifu.yaml: milter.listen: there is no directory /nowhere\n"
+
+
+OURS = "smtpd_milters = unix:opendkim/o.sock, unix:kaifu/milter.sock"
+LOST = "enable_original_recipient = no"
+
+
+@pytest.mark.skipif(missing("postconf") is not None, reason=str(missing("postconf")))
+@pytest.mark.parametrize(
+    ("main", "then", "said"),
+    [
+        (["milter_default_action = tempfail"], "request: add", []),
+        ([OURS, "milter_default_action = tempfail"], "request: add", []),
+        ([OURS, "milter_default_action = accept"], "request: add", ["milter_default_action = accept"]),
+        (
+            ["non_smtpd_milters = unix:/q/kaifu/milter.sock", "milter_default_action=accept"],
+            "request: add",
+            ["= accept"],
+        ),
+        (["smtpd_milters = inet:[::1]:8891", "milter_default_action = accept"], "request: add", []),
+        (["smtpd_milters = { unix:kaifu/milter.sock, default_action=accept }"], "request: add", ["= accept"]),
+        (
+            ["smtpd_milters = { unix:kaifu/milter.sock, default_action = tempfail }", "milter_default_action = accept"],
+            "request: add",
+            [],
+        ),
+        ([OURS, LOST], "request: add", []),
+        ([OURS, LOST], "delivery_report: add", ["enable_original_recipient = no"]),
+        ([OURS, LOST, "milter_default_action = accept"], "delivery_report: strip", ["= accept", "= no"]),
+        ([LOST], "delivery_report: add", []),
+        (["smtpd_milters = $nowhere ${", "queue_directory ="], "delivery_report: add", []),
+    ],
+)
+def test_a_postfix_that_would_not_wait_for_the_milter_or_lose_its_mail_is_warned_of(
+    directory: Path, main: list[str], then: str, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = directory / "q"
+    (queue / "kaifu").mkdir(parents=True)
+    lines = [f"queue_directory = {queue}", *(line.replace("/q/", f"{queue}/") for line in main)]
+    (directory / "main.cf").write_text("compatibility_level = 3.6\n" + "\n".join(lines) + "\n")
+    (directory / "master.cf").touch()
+    monkeypatch.setenv("MAIL_CONFIG", str(directory))
+    (directory / "policy.yaml").write_text(f"version: 1\nrules: [{{name: one, when: {{}}, then: {{{then}}}}}]\n")
+    (directory / "kaifu.yaml").write_text(
+        SETTINGS.split("relay:")[0] + f"milter: {{listen: 'unix:{queue}/kaifu/milter.sock'}}\n"
+    )
+    result = check(directory)
+    assert result.exit_code == 0
+    warnings = result.stderr.splitlines()
+    assert len(warnings) == len(said), warnings
+    for warning, words in zip(warnings, said, strict=True):
+        assert warning.startswith(f"{directory}/kaifu.yaml: warning: Postfix has ")
+        assert words in warning
 
 
 def test_bad_settings_are_refused_with_their_places(directory: Path) -> None:
