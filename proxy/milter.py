@@ -3,7 +3,8 @@
 ``kaifu milter`` calls :func:`serve`. Each connection of an MTA is a :class:`~kaifu.proxy.milterconnection.Connection` in one event loop.
 
 How it fails: a decision that does not come, because the ledger's disk hangs, is a tempfail after :data:`PATIENCE` seconds. When told
-to stop it decides what has come whole, closes all connections, which an MTA takes for a tempfail, and ends.
+to stop it decides what has come whole, closes all connections, which an MTA takes for a tempfail, and ends. So it does when the
+socket's file was removed, because nobody could connect any more: the service manager starts it again, with a new one.
 """
 
 from __future__ import annotations
@@ -65,12 +66,12 @@ class Server:
 
 
 async def serve(host: MilterHost, settings: MilterSettings, ready: Callable[[], None]) -> None:
-    """Run until SIGTERM or SIGINT. Raises :class:`~kaifu.proxy.miltersocket.CannotListen`."""
+    """Run until SIGTERM or SIGINT. Raises :class:`~kaifu.proxy.miltersocket.CannotListen`, also when somebody takes the socket away."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    loop.add_signal_handler(signal.SIGHUP, host.policy.poll)
+    loop.add_signal_handler(signal.SIGHUP, host.look_at_files)
     place = Place(settings)
     place.check()
     bound = place.listen()
@@ -80,15 +81,17 @@ async def serve(host: MilterHost, settings: MilterSettings, ready: Callable[[], 
     host.policy.record_in(host.ledger)
     ready()
     period = watchdog_seconds()
-    while not stop.is_set():
-        with suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), 1.0 if period is None else min(1.0, period))
-        host.policy.poll()
-        host.trust.poll()
-        server.look_around()
-        if period is not None:
-            notify("WATCHDOG=1")
-    notify("STOPPING=1")
-    place.remove()
-    listening.close()
-    await server.stop(DRAIN_SECONDS)
+    try:
+        while not stop.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), 1.0 if period is None else min(1.0, period))
+            host.look_at_files()
+            server.look_around()
+            place.look()
+            if period is not None:
+                notify("WATCHDOG=1")
+    finally:
+        notify("STOPPING=1")
+        place.remove()
+        listening.close()
+        await server.stop(DRAIN_SECONDS)

@@ -184,6 +184,11 @@ class MilterHost:
             counters={"messages": sum(ended.values()), **ended},
         )
 
+    def look_at_files(self) -> None:
+        """Take what has changed of the policy and of whom to believe."""
+        self.policy.poll()
+        self.trust.poll()
+
     def reading(self, message: Collected) -> Reading:
         """What to do with the body, once the header is complete."""
         if message.reading is None:

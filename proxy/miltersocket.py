@@ -114,13 +114,28 @@ class Place:
     def _problem(self, what: str) -> CannotListen:
         return CannotListen(f"milter.listen {self._listen}: {what}")
 
+    def look(self) -> None:
+        """Raise :class:`CannotListen` when the file is gone, or another's by now: no MTA can find us any more."""
+        try:
+            if self._ours():
+                return
+        except FileNotFoundError:
+            pass
+        except OSError:
+            return
+        raise self._problem("somebody removed or replaced the socket while it was served")
+
     def remove(self) -> None:
         """Take the file away, so that the next connection fails at once, unless it is another process's by now."""
-        if self._path is None or self._made is None:
-            return
         try:
-            there = self._path.lstat()
-            if (there.st_dev, there.st_ino) == (self._made.st_dev, self._made.st_ino):
+            if self._path is not None and self._made is not None and self._ours():
                 self._path.unlink()
         except OSError:
             return
+
+    def _ours(self) -> bool:
+        """Is the file the one that we made? A TCP socket always is. Raises OSError."""
+        if self._path is None or self._made is None:
+            return True
+        there = self._path.lstat()
+        return (there.st_dev, there.st_ino) == (self._made.st_dev, self._made.st_ino)

@@ -136,12 +136,19 @@ def test_a_socket_that_a_killed_milter_left_behind_is_no_obstacle(tmp_path: Path
         assert not milter.socket.exists()
 
 
-def test_a_socket_that_another_took_over_is_left_to_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("taken_over", [True, False])
+def test_a_milter_whose_socket_is_gone_ends_so_that_it_is_started_again(tmp_path: Path, taken_over: bool) -> None:
     with Milter(tmp_path, ASK) as milter:
+        begun = milter.connect()
+        begun.begin(mail("begun"))
         milter.socket.unlink()
-        milter.socket.touch()
-        milter.stop()
-        assert milter.socket.exists()
+        if taken_over:
+            milter.socket.touch()
+        assert milter.wait() == 2
+        assert begun.has_hung_up()
+        assert milter.socket.exists() is taken_over
+        assert any("somebody removed or replaced the socket" in line for line in milter.log)
+        milter.no_traceback()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
