@@ -272,7 +272,8 @@ def test_a_relay_process_and_a_milter_process_agree(corpus: Path, tmp_path: Path
                 compared += _agree(relay, hop, sides, mail, to, raw)
         told = [line for line in relay.log if line.startswith("message ")]
         assert_same_rows(
-            Counter(_row(row) for row in sides.milter.receipts()), Counter(_row(row) for row in relay.receipts())
+            Counter(row_told(row) for row in sides.milter.receipts()),
+            Counter(row_told(row) for row in relay.receipts()),
         )
         relay.stop()
     assert compared == len(told) > 50
@@ -307,7 +308,7 @@ def _agree(relay: Relay, hop: NextHop, sides: Sides, mail: bytes, to: Sequence[b
     return True
 
 
-def _row(row: dict[str, Any]) -> tuple[object, ...]:
+def row_told(row: dict[str, Any]) -> tuple[object, ...]:
     minted = re.fullmatch(r"[0-9a-f]{32}@(?:mx|relay)\.example\.co\.jp", row["message_id"] or "")
     keys = (
         "kind",
