@@ -213,10 +213,15 @@ def sides(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Sid
         one.stop()
 
 
+def with_crlf(raw: bytes) -> bytes:
+    """The same with the line ends that SMTP has."""
+    return raw.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
+
+
 def messages(corpus: Path) -> dict[str, bytes]:
     found = {}
     for path in sorted(corpus.glob("*/*.eml")):
-        raw = path.read_bytes().replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
+        raw = with_crlf(path.read_bytes())
         if b"\0" not in raw[: split_message(raw)[1]]:  # a milter never sees what stands after it
             found[path.name] = raw
     assert len(found) > 200

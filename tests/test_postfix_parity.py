@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 from tests.milter_client import unfolded
 from tests.milter_process import Milter
 from tests.postfix_harness import Postfix, missing, system_folder
@@ -27,7 +29,9 @@ from tests.test_milter_parity import (
     logged,
     messages,
     row_told,
+    with_crlf,
 )
+from tests.test_transit_properties import MESSAGES
 
 from kaifu.proxy.datastream import stuff
 from kaifu.proxy.message import HeaderBlock, split_message
@@ -118,13 +122,29 @@ def test_every_real_message_meets_the_same_fate_in_postfix_as_in_the_relay(
     assert not any("internal-error" in line for side in sides for line in side.host.log)
 
 
+def test_any_message_meets_the_same_fate_in_postfix_as_in_the_relay(sides: tuple[Side, Side]) -> None:
+    inside, relay = sides
+
+    @given(MESSAGES.map(with_crlf), st.sampled_from(sorted(ENVELOPES)))
+    def holds(whole: bytes, kind: str) -> None:
+        block = HeaderBlock.parse(split_message(whole)[0])
+        assume(not read_otherwise(block))
+        raw, (mail, to) = whole[block.fields_start :], ENVELOPES[kind]
+        agree(inside.pass_on(mail, to, raw), relay.pass_on(mail, to, raw))
+
+    holds()
+    assert_same_rows(*(Counter(map(row_told, side.host.receipts())) for side in sides))
+
+
 def read_otherwise(block: HeaderBlock) -> bool:
     """Does Postfix see another header than there is?
 
-    It takes a byte order mark, and a name with an octet that is not ASCII, for the end of the header; and where any milter is asked it
-    cuts a field at 60,000 octets.
+    It takes a byte order mark, and a name with an octet that is not ASCII, for the end of the header, and ``From :`` at its beginning for
+    a line of an mbox; and where any milter is asked it cuts a field at 60,000 octets.
     """
-    return any(not field.raw.partition(b":")[0].isascii() or len(field.raw) > 60_000 for field in block.fields)
+    return block.raw[block.fields_start :].startswith(b"From ") or any(
+        not field.raw.partition(b":")[0].isascii() or len(field.raw) > 60_000 for field in block.fields
+    )
 
 
 def agree(theirs: tuple[str, str, list[Transaction]], ours: tuple[str, str, list[Transaction]]) -> bool:
