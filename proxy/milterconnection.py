@@ -168,9 +168,12 @@ class Connection(asyncio.Protocol):
                 if following > end:
                     self._needed = following - at
                     break
-                _STEPS[data[at + 4]](self, data[at + 5 : following])
+                step = _STEPS.get(data[at + 4])
+                if step is None:
+                    raise HangUp
+                step(self, data[at + 5 : following])
                 at = following
-        except (HangUp, KeyError):
+        except HangUp:
             self.close()
         except Exception as error:  # noqa: BLE001 - whatever it is, this message must not be accepted
             self._host.unforeseen(error)
@@ -270,10 +273,10 @@ class Connection(asyncio.Protocol):
         except asyncio.CancelledError:
             # A repetition continues the same record, should this one be written after all.
             orders = self._host.refuse(message, replies.LEDGER_FAILED, "the ledger does not answer; is its disk stuck?")
-            answer = _packets(orders, sendmail=self._sendmail)
+            answer = self._ending(orders)
         except Exception as error:  # noqa: BLE001 - half of the orders must not become a delivered message
             self._host.unforeseen(error, message.queue_id)
-            answer = wire.DEFERRED
+            answer = self._ending(Orders(End.TEMPFAIL))
         self._deciding = False
         if self._transport.is_closing():
             return
@@ -293,6 +296,10 @@ class Connection(asyncio.Protocol):
                 orders = self._host.refuse(
                     message, replies.OURS_FAILED, "the MTA does not let a milter make this change"
                 )
+        return self._ending(orders)
+
+    def _ending(self, orders: Orders) -> bytes:
+        """The orders on the wire, and counted."""
         packets = _packets(orders, sendmail=self._sendmail)
         self._host.ended[orders.end] += 1
         return packets

@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from tests.milter_client import NR_HDR, NR_RCPT, Mail, Mta, packet, words
+from tests.milter_client import NR_HDR, NR_RCPT, Gone, Mail, Mta, packet, words
 
 from kaifu.proxy import milter
 from kaifu.proxy.journal import Journal
@@ -24,7 +24,7 @@ from kaifu.proxy.ledger_file import prepare
 from kaifu.proxy.ledger_gathering import GatheringLedger
 from kaifu.proxy.milter import Server
 from kaifu.proxy.milterconnection import LARGEST_PACKET, Connection
-from kaifu.proxy.milterhost import MilterHost
+from kaifu.proxy.milterhost import Collected, End, MilterHost
 from kaifu.proxy.miltersocket import CannotListen, Place
 from kaifu.proxy.policyfile import PolicyFile
 from kaifu.proxy.settings import MilterSettings, load_settings
@@ -148,10 +148,34 @@ def test_when_the_ledger_does_not_answer_the_mta_is_told_to_wait_and_a_repetitio
             assert (result.end, result.reply[:9], result.headers) == ("tempfail", "451 4.3.0", mail("1").headers)
             assert one.server.under_way == set()
             assert "the ledger does not answer; is its disk stuck?" in capfd.readouterr().err
+            assert one.host.ended[End.TEMPFAIL] == 1
         monkeypatch.undo()
         with await in_thread(one.connect) as mta:
             assert (await in_thread(mta.deliver, mail("1"))).end == "accept"
         assert one.recorded() == ["1@example.co.jp"]
+
+    run(test)
+
+
+def test_an_error_of_ours_is_told_in_the_log_and_never_accepts_a_message(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async def test(one: Serving) -> None:
+        for place, ends in ((Collected, None), (MilterHost, "tempfail")):
+            with await in_thread(one.connect) as mta, monkeypatch.context() as patch:
+                patch.setattr(place, "add_header" if place is Collected else "decide", fails)
+                if ends is None:
+                    with pytest.raises(Gone):
+                        await in_thread(mta.deliver, mail("1"))
+                else:
+                    assert (await in_thread(mta.deliver, mail("1"))).end == ends
+            assert "internal-error" in capfd.readouterr().err
+        assert one.host.ended[End.TEMPFAIL] == 1
+        with await in_thread(one.connect) as mta:
+            assert (await in_thread(mta.deliver, mail("1"))).end == "accept"
+
+    def fails(*_: object) -> None:
+        raise KeyError("a fault of ours")
 
     run(test)
 
